@@ -1,0 +1,117 @@
+"""Writing so that nothing is ever half-made: beside the target, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from spotscope.errors import SpotScopeError
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again; `SPOTSCOPE_CACHE` overrides it."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("SPOTSCOPE_CACHE")
+    folder = Path(chosen) if chosen else user_cache_path("spotscope")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def written_beside(target: Path) -> Iterator[Path]:
+    """Give a path beside `target` to write a file or folder to, renamed to `target` at the end.
+
+    When the block fails or is killed, `target` is as it was before; what a kill leaves beside it
+    is swept away at the next write.
+
+    Raises
+    ------
+    SpotScopeError
+        When the folder cannot be written or the disk is full.
+    """
+    target = Path(target)
+    with said_plainly(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        beside = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
+        try:
+            yield beside
+            _swap(beside, target)
+        except BaseException:
+            _remove(beside)
+            raise
+
+
+@contextmanager
+def said_plainly(target: Path) -> Iterator[None]:
+    """Turn the system's refusals to write `target` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpotScopeError(
+                f"The disk is full: '{target.name}' was not written and nothing else was changed;"
+                f" make room in '{target.parent}' or choose another place."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise SpotScopeError(
+                f"The folder '{target.parent}' cannot be written; choose another place or ask for"
+                " the right to write there."
+            ) from error
+        raise
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write `content` as readable JSON, whole or not at all."""
+    with written_beside(target) as beside:
+        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False))
+
+
+def _swap(beside: Path, target: Path) -> None:
+    if target.is_dir():
+        # A folder cannot be renamed over another one, so the old one steps aside first.
+        old = target.with_name(f"{beside.name}.old")
+        target.rename(old)
+        beside.rename(target)
+        _remove(old)
+    else:
+        beside.replace(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what writers that no longer run left beside `target`."""
+    for left in target.parent.glob(f".{target.name}.*.part*"):
+        owner = left.name.removeprefix(f".{target.name}.").split("-")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            if left.name.endswith(".old") and not target.exists():
+                left.rename(target)
+            else:
+                _remove(left)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # os.kill(pid, 0) would end the process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
