@@ -51,6 +51,23 @@ def written_beside(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def staging_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Give an empty folder inside `folder`, for parts that the block itself moves into place.
+
+    It is gone after the block, and what a killed writer left of one is swept away by the next.
+    """
+    target = Path(folder) / name
+    with said_plainly(target):
+        _sweep(target)
+        stage = target.with_name(f".{name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
+        stage.mkdir()
+        try:
+            yield stage
+        finally:
+            _remove(stage)
+
+
+@contextmanager
 def said_plainly(target: Path) -> Iterator[None]:
     """Turn the system's refusals to write `target` into one sentence."""
     try:

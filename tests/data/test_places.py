@@ -15,7 +15,7 @@ def stub_section(centres=None, mpp=0.5):
         name="S1",
         patient="P1",
         slide=object(),
-        spots=None if centres is None else object(),
+        has_spots=centres is not None,
         n_spots=0 if centres is None else len(centres),
         centres_px=centres,
         mpp_um=mpp,

@@ -103,7 +103,7 @@ class Places:
         SpotScopeError
             When the section is a slide alone.
         """
-        if section.spots is None:
+        if not section.has_spots:
             raise SpotScopeError(
                 f"Section '{section.name}' has no spots; give it spots on import, or predict on a"
                 " grid over its tissue."
@@ -164,7 +164,7 @@ def default_stride_um(section: Section) -> float:
 
 def spot_pitch_px(section: Section) -> float | None:
     """Return the median distance from a spot to its nearest neighbour; None below two spots."""
-    if section.spots is None or section.n_spots < 2:
+    if section.n_spots < 2:
         return None
     from scipy.spatial import cKDTree
 
