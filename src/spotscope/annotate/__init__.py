@@ -1,0 +1,1 @@
+"""Subtype annotation without a window: classes, labels, regions, journal, exchange files."""

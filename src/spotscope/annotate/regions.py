@@ -1,0 +1,209 @@
+"""Drawn regions and the spots in them.
+
+Geometry is the one place where order is (x, y): shapely, GeoJSON and SpatialData all hold it so.
+`rings` and `region_from_rings` swap to (row, col) for the viewer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import shapely
+
+from spotscope.errors import SpotScopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Border = Literal["centre", "half", "touch"]
+Overlap = Literal["last", "smallest"]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A drawn region of one class.
+
+    Attributes
+    ----------
+    geometry
+        Polygon or MultiPolygon in level-0 pixels, (x, y).
+    subtype
+        Name of its class, or None when it has none.
+    extra
+        Properties of an exchange file that SpotScope does not use, kept for the way back.
+    """
+
+    geometry: shapely.Geometry
+    subtype: str | None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def area_px(self) -> float:
+        """Area in square level-0 pixels, holes taken off."""
+        return float(self.geometry.area)
+
+    def rings(self) -> list[NDArray[np.float64]]:
+        """Return every ring as (n, 2) (row, col), the outer one of each part before its holes."""
+        return [
+            np.asarray(ring.coords)[:, 1::-1]
+            for part in parts(self.geometry)
+            for ring in (part.exterior, *part.interiors)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the region as plain JSON."""
+        return {
+            "id": self.id,
+            "subtype": self.subtype,
+            "wkt": shapely.to_wkt(self.geometry, rounding_precision=-1),
+            "extra": self.extra,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Region:
+        """Return the region that `to_json` wrote."""
+        geometry = shapely.from_wkt(content["wkt"])
+        return cls(geometry, content["subtype"], content["id"], content["extra"])
+
+
+def parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:
+    """Return the polygons that a geometry is made of; lines and points have none."""
+    return [g for g in shapely.get_parts(geometry) if isinstance(g, shapely.Polygon)]
+
+
+def region_from_rings(
+    rings: Sequence[NDArray[np.floating]], subtype: str | None, **kept: Any
+) -> Region:
+    """Make a region from drawn (row, col) rings, the first one outside, the others holes.
+
+    A ring that crosses itself, as a quick lasso does, is mended: what an even number of turns
+    encloses is outside.
+
+    Raises
+    ------
+    SpotScopeError
+        When the drawing encloses nothing.
+    """
+    swapped = [np.asarray(ring, dtype=np.float64)[:, ::-1] for ring in rings]
+    if not swapped or len(swapped[0]) < 3:
+        raise SpotScopeError("This drawing encloses nothing; draw around an area.")
+    return Region(mended(shapely.Polygon(swapped[0], swapped[1:])), subtype, **kept)
+
+
+def mended(geometry: shapely.Geometry) -> shapely.Geometry:
+    """Return a valid area; only its polygons are kept.
+
+    Raises
+    ------
+    SpotScopeError
+        When nothing of it has an area.
+    """
+    if not geometry.is_valid:
+        geometry = shapely.make_valid(geometry)
+        if geometry.geom_type not in ("Polygon", "MultiPolygon"):
+            found = [p for g in shapely.get_parts(geometry) for p in parts(g)]
+            geometry = shapely.MultiPolygon(found) if len(found) != 1 else found[0]
+    if geometry.is_empty or geometry.area == 0:
+        raise SpotScopeError("This drawing encloses nothing; draw around an area.")
+    return geometry
+
+
+def spots_in_regions(
+    regions: Sequence[Region],
+    centres_px: NDArray[np.float64],
+    *,
+    diameter_px: float = 0.0,
+    border: Border = "centre",
+    overlap: Overlap = "last",
+) -> NDArray[np.int64]:
+    """Find the region that each spot belongs to.
+
+    Parameters
+    ----------
+    regions
+        In drawing order.
+    centres_px
+        (n, 2) spot centres (row, col), level-0 pixels.
+    diameter_px
+        Spot diameter; only `half` and `touch` look at it.
+    border
+        A spot is in a region when its centre is in it or on its border (`centre`), when at least
+        half of its disc is (`half`), or when any of it is (`touch`).
+    overlap
+        Where regions overlap, the one drawn last wins (`last`), or the smallest one does
+        (`smallest`, for nests marked inside larger fields).
+
+    Returns
+    -------
+    Array (n,) of positions in `regions`, -1 where a spot is in none.
+    """
+    owner = np.full(len(centres_px), -1, dtype=np.int64)
+    if not len(regions) or not len(centres_px):
+        return owner
+    geometries = np.array([r.geometry for r in regions], dtype=object)
+    # GEOS answers point-in-polygon many times faster for prepared geometries.
+    shapely.prepare(geometries)
+    points = shapely.points(np.asarray(centres_px, dtype=np.float64)[:, ::-1])
+    tree = shapely.STRtree(points)
+    if border == "centre":
+        which, spot = tree.query(geometries, predicate="intersects")
+    else:
+        which, spot = tree.query(geometries, predicate="dwithin", distance=diameter_px / 2)
+        if border == "half":
+            kept = _half_inside(geometries, points, which, spot, diameter_px)
+            which, spot = which[kept], spot[kept]
+    rank = np.arange(len(regions))
+    if overlap == "smallest":
+        areas = np.array([r.area_px for r in regions])
+        rank = np.empty(len(regions), dtype=np.int64)
+        rank[np.argsort(-areas, kind="stable")] = np.arange(len(regions))
+    # Written in rising rank, so that the last write is the winner.
+    order = np.argsort(rank[which], kind="stable")
+    owner[spot[order]] = which[order]
+    return owner
+
+
+def regions_from_spots(
+    labels: Sequence[str | None], centres_px: NDArray[np.float64], pitch_px: float
+) -> list[Region]:
+    """Return one region per class that covers its spots, for export.
+
+    Each spot stands for a square of one pitch around it; touching squares merge.
+    """
+    half = pitch_px / 2 * 1.01  # a hair over, so that neighbours merge despite rounding
+    points = np.asarray(centres_px, dtype=np.float64)[:, ::-1]
+    names = np.array([name or "" for name in labels], dtype=object)
+    found = []
+    for name in dict.fromkeys(names.tolist()):
+        if not name:
+            continue
+        own = points[names == name]
+        squares = shapely.box(
+            own[:, 0] - half, own[:, 1] - half, own[:, 0] + half, own[:, 1] + half
+        )
+        found.append(Region(shapely.union_all(squares), name))
+    return found
+
+
+def _half_inside(
+    geometries: NDArray[np.object_],
+    points: NDArray[np.object_],
+    which: NDArray[np.int64],
+    spot: NDArray[np.int64],
+    diameter_px: float,
+) -> NDArray[np.bool_]:
+    kept = np.zeros(len(which), dtype=bool)
+    # A convex border can cut a disc only when it runs nearer than the radius; far ones are whole.
+    borders = shapely.boundary(geometries)
+    near = shapely.distance(borders[which], points[spot]) < diameter_px / 2
+    kept[~near] = shapely.intersects(geometries[which[~near]], points[spot[~near]])
+    discs = shapely.buffer(points[spot[near]], diameter_px / 2, quad_segs=16)
+    shared = shapely.area(shapely.intersection(discs, geometries[which[near]]))
+    kept[near] = shared >= shapely.area(discs) / 2
+    return kept

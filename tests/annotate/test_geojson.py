@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import shapely
+
+from spotscope.annotate.geojson import read_geojson, read_ndpa, write_geojson
+from spotscope.annotate.vocabulary import Vocabulary
+from spotscope.errors import SpotScopeError
+
+
+def _vocabulary(colours: dict[str, str]) -> Vocabulary:
+    vocabulary = Vocabulary()
+    for name, colour in colours.items():
+        vocabulary = vocabulary.with_class(name, colour)
+    return vocabulary
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "histoqc-tumor.geojson",
+        "histoqc-holed.geojson",
+        "qupath-polygon.json",
+        "qupath-brush.json",
+        "qupath-ellipse.json",
+        "qupath-rectangle.json",
+        "qupath-wand.json",
+    ],
+)
+def test_real_qupath_exports_keep_every_ring_class_and_colour(
+    shared_data: Path, tmp_path: Path, file: str
+) -> None:
+    source = shared_data / "annotations" / "qupath" / file
+    regions, colours, _ = read_geojson(source)
+    write_geojson(regions, _vocabulary(colours), tmp_path / "out.geojson")
+    again, colours_again, _ = read_geojson(tmp_path / "out.geojson")
+    assert colours_again == colours
+    assert [r.subtype for r in again] == [r.subtype for r in regions]
+    content = json.loads(source.read_text())
+    features = content if isinstance(content, list) else content.get("features", [content])
+    for feature, region, copy in zip(features, regions, again, strict=True):
+        original = shapely.geometry.shape(feature["geometry"])
+        n_rings = sum(1 + len(p.interiors) for p in shapely.get_parts(original))
+        if original.is_valid:
+            assert len(copy.rings()) == n_rings
+            assert copy.geometry.equals_exact(original)
+        assert copy.geometry.equals_exact(region.geometry)
+        assert copy.area_px == pytest.approx(original.area, rel=0.01)
+
+
+def test_old_packed_colours_are_read(shared_data: Path) -> None:
+    regions, colours, _ = read_geojson(
+        shared_data / "annotations" / "qupath" / "histoqc-tumor.geojson"
+    )
+    assert colours == {"Tumor": "#c80000", "Invborder": "#00ff00"}
+    assert len({r.id for r in regions}) == 2
+
+
+def test_another_viewers_labels_become_classes(shared_data: Path) -> None:
+    regions, _, _ = read_geojson(shared_data / "annotations" / "dsa-1006844.geojson")
+    assert {"Tumor", "TILs", "Other"} <= {r.subtype for r in regions}
+
+
+def test_lines_and_points_are_left_out_and_said(shared_data: Path) -> None:
+    with pytest.raises(SpotScopeError, match="no areas"):
+        read_geojson(shared_data / "annotations" / "qupath" / "qupath-line.json")
+
+
+def test_planes_and_properties_of_the_import_are_written_back(tmp_path: Path) -> None:
+    feature = {
+        "type": "Feature",
+        "id": "one",
+        "geometry": {
+            "type": "Polygon",
+            "coordinates": [[[0, 0], [9, 0], [9, 5], [0, 0]]],
+            "plane": {"c": -1, "z": 2, "t": 0},
+        },
+        "properties": {
+            "objectType": "annotation",
+            "name": "field 3",
+            "classification": {"name": "Tumor", "color": [200, 0, 0]},
+            "measurements": {"Area": 3.5},
+        },
+    }
+    source, out = tmp_path / "in.geojson", tmp_path / "out.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    regions, colours, _ = read_geojson(source)
+    write_geojson(regions, _vocabulary(colours), out, mpp_um=0.5)
+    content = json.loads(out.read_text())
+    assert content["features"] == [feature]
+    assert content["spotscope"] == {"units": "pixel", "mpp_um": 0.5}
+
+
+def _collection(path: Path, coordinates: list[list[float]]) -> Path:
+    geometry = {"type": "Polygon", "coordinates": [coordinates]}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
+def test_regions_off_the_slide_are_refused(tmp_path: Path) -> None:
+    file = _collection(tmp_path / "a.geojson", [[5000, 0], [5100, 0], [5100, 50], [5000, 0]])
+    with pytest.raises(SpotScopeError, match="off this slide"):
+        read_geojson(file, shape_px=(800, 1000))
+
+
+def test_coordinates_in_another_unit_are_refused(tmp_path: Path) -> None:
+    file = _collection(tmp_path / "a.geojson", [[500, 0], [9000, 0], [9000, 50], [500, 0]])
+    with pytest.raises(SpotScopeError, match="export them in pixels"):
+        read_geojson(file, shape_px=(800, 1000))
+
+
+def test_an_outline_that_crosses_itself_is_mended_and_said(tmp_path: Path) -> None:
+    file = _collection(tmp_path / "a.geojson", [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]])
+    regions, _, notes = read_geojson(file)
+    assert regions[0].area_px == pytest.approx(50)
+    assert notes == ["1 outlines crossed themselves and were mended."]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not json",
+        "[1, 2]",
+        '{"type": "Topology"}',
+        '"text"',
+        "",
+        "[]",
+        '{"type":"FeatureCollection"}',
+    ],
+)
+def test_what_is_not_geojson_is_refused_in_one_sentence(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "a.geojson"
+    file.write_text(content)
+    with pytest.raises(SpotScopeError, match=r"not GeoJSON|no areas"):
+        read_geojson(file)
+
+
+def test_broken_outlines_are_refused(tmp_path: Path) -> None:
+    file = _collection(tmp_path / "a.geojson", [[0, 0], [1, 1]])
+    with pytest.raises(SpotScopeError, match="broken"):
+        read_geojson(file)
+
+
+def test_ndpa_regions_are_measured_from_the_middle_of_the_slide(shared_data: Path) -> None:
+    regions, colours, notes = read_ndpa(
+        shared_data / "annotations" / "mixed.ndpa", mpp_um=0.5, shape_px=(4000, 3000)
+    )
+    # (-350, -500) µm from the middle (1500, 2000) at 0.5 µm/px is (800, 1000)
+    assert [r.subtype for r in regions] == ["Tumor"]
+    assert colours == {"Tumor": "#ff0000"}
+    assert regions[0].geometry.bounds == (800.0, 1000.0, 1000.0, 1400.0)
+    assert notes
