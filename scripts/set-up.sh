@@ -52,7 +52,7 @@ install_system_packages() {
   local apt=(${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -qq)
   "${apt[@]}" update || say "The package lists could not be renewed; the ones at hand are used." >&2
   # shellcheck disable=SC2086 # a list of plain names
-  "${apt[@]}" install -y --no-install-recommends $missing >/dev/null ||
+  "${apt[@]}" install -y --no-install-recommends $missing >/dev/null 2>&1 ||
     stop "apt could not install them: run 'apt-get install ${missing% }' by hand to see why, then start again."
 }
 
@@ -74,16 +74,14 @@ install_python_packages() {
   local stamp=$venv/.spotscope-$kind other=$venv/.spotscope-dev
   [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] && return 0
   [ "$(cat "$other" 2>/dev/null)" = "$(fingerprint)" ] && return 0 # dev holds all of run
-  local pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
-  local pinned_pip
-  pinned_pip=$(grep '^pip==' constraints.txt)
-  [ -t 1 ] || pip+=(--quiet --progress-bar off)
-  "${pip[@]}" install "$pinned_pip"
+  local install=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install)
+  [ -t 1 ] || install+=(--quiet --progress-bar off)
+  "${install[@]}" "$(grep '^pip==' constraints.txt)"
   local wanted=(--editable '.[pyqt6]')
   [ "$kind" = dev ] && wanted+=(--group dev)
   say "Installing Python packages into $venv (about 3 GB to fetch; some minutes the first time)"
   # Bytecode is made for what is used, when it is first used: that is quicker than for everything.
-  "${pip[@]}" install --no-compile --constraint constraints.txt "${wanted[@]}" ||
+  "${install[@]}" --no-compile --constraint constraints.txt "${wanted[@]}" ||
     stop "The Python packages were not all installed: see the lines above, mend that, and run the same command again."
   fingerprint >"$stamp"
 }
