@@ -1,0 +1,1 @@
+"""Scores of methods on held-out sections, and the tables that show them."""
