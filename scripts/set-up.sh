@@ -13,13 +13,15 @@ qt_packages=(
   libxkbcommon0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1
   libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1 fonts-dejavu-core
 )
-virtual_display_packages=(xvfb xauth)
+virtual_display_packages=(xvfb xauth x11-utils)
 
 say() { printf '%s\n' "$*"; }
 stop() { say "$*" >&2; exit 1; }
 
 is_installed() { # newer Debian and Ubuntu releases end some of the names in t64
-  dpkg-query -W -f='${Status}\n' "$1" "${1}t64" 2>/dev/null | grep -q '^install ok installed$'
+  local state
+  state=$(dpkg-query -W -f='${Status}\n' "$1" "${1}t64" 2>/dev/null || true)
+  [[ $state == *"install ok installed"* ]]
 }
 
 missing_system_packages() {
