@@ -1,0 +1,1 @@
+"""Whole-slide images: pyramids, micrometres per pixel, patches, tissue."""
