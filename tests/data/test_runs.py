@@ -174,6 +174,22 @@ def test_the_maps_follow_the_slide_into_another_coordinate_system(section):
     assert (matrix @ [1.0, 2.0, 1]).tolist() == [4, 8, 1]  # one cell is 4 µm
 
 
+def test_the_maps_lie_right_beside_a_smaller_picture_of_a_linked_slide(section):
+    import spatialdata as sd
+    import zarr
+    from spatialdata.transformations import Scale, get_transformation, set_transformation
+
+    opened = sd.read_zarr(section.store)
+    quarter = Scale([4.0, 4.0], axes=("x", "y"))
+    set_transformation(opened["slide"], quarter, "global", write_to_sdata=opened)
+    picture = zarr.open_group(section.store / "images" / "slide", use_consolidated=False)
+    picture.attrs["spotscope"] = {"downsample": 4.0}
+    write_run(section, "run-1", *predictions(section))
+    maps = sd.read_zarr(section.store)["run-1_grid"]
+    matrix = get_transformation(maps).to_affine_matrix(("x", "y"), ("x", "y"))
+    assert (matrix @ [1.0, 2.0, 1]).tolist() == [8, 16, 1]  # one cell is 8 level-0 pixels
+
+
 def test_a_map_is_one_chunk_of_the_store(section, monkeypatch):
     from zarr.storage import LocalStore
 

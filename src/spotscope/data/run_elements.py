@@ -92,7 +92,7 @@ def write_maps(
     stage: Path,
     prediction: Prediction,
     about: dict[str, Any],
-    systems: list[dict[str, Any]],
+    systems: tuple[list[dict[str, Any]], float],
     progress: Progress,
 ) -> None:
     """Write the prediction on the grid as one picture with a channel a gene."""
@@ -109,7 +109,7 @@ def write_maps(
         element = stage / pattern.format(about["run"])
         _write_picture(element, grid, names, values, part)
         zarr.open_group(element, mode="r+").attrs.update(
-            {**_picture_attributes(element.name, names, grid, systems), ATTRIBUTE: about}
+            {**_picture_attributes(element.name, names, grid, *systems), ATTRIBUTE: about}
         )
 
 
@@ -136,7 +136,7 @@ def _write_picture(
 
 
 def _picture_attributes(
-    name: str, names: list[str], grid: Grid, systems: list[dict[str, Any]]
+    name: str, names: list[str], grid: Grid, systems: list[dict[str, Any]], downsample: float
 ) -> dict[str, Any]:
     """Return the metadata of an OME-Zarr picture as SpatialData writes it."""
     axes = [
@@ -145,15 +145,16 @@ def _picture_attributes(
         {"name": "x", "type": "space"},
     ]
     # SpatialData puts the corner of pixel (0, 0) at 0, this project its centre.
-    corner = [origin + 0.5 - grid.stride_px / 2 for origin in grid.origin_px]
-    cells_to_pixels = [
-        {"type": "scale", "scale": [1.0, grid.stride_px, grid.stride_px]},
+    corner = [(origin + 0.5 - grid.stride_px / 2) / downsample for origin in grid.origin_px]
+    stride = grid.stride_px / downsample
+    cells_to_picture = [
+        {"type": "scale", "scale": [1.0, stride, stride]},
         {"type": "translation", "translation": [0.0, *corner]},
     ]
     transformations = []
     for system in systems:
         ends = {"input": system["input"], "output": system["output"]}
-        steps = [{**step, **ends} for step in cells_to_pixels]
+        steps = [{**step, **ends} for step in cells_to_picture]
         if system["type"] != "identity":
             steps.append(system)
         transformations.append({"type": "sequence", "transformations": steps, **ends})
@@ -175,29 +176,33 @@ def _picture_attributes(
     }
 
 
-def coordinate_systems(store: Path) -> list[dict[str, Any]]:
-    """Return the transformations of level-0 pixels to the store's coordinate systems.
+def slide_systems(store: Path) -> tuple[list[dict[str, Any]], float]:
+    """Return how the store's picture of the slide lies in its coordinate systems.
 
-    They are those of the slide's picture; a store whose slide lies elsewhere has the one system
+    Returns
+    -------
+    The transformations of the picture's pixels, and the level-0 pixels per pixel of the picture:
+    a store that links to its slide keeps a smaller one. Without a picture, the one system
     "global", in level-0 pixels.
     """
     for name in elements_of(store):
         # The element itself is asked: SpatialData moves one without renewing what is consolidated.
         attributes = attributes_of(store / name)
-        if name.startswith("images/") and ATTRIBUTE not in attributes and "ome" in attributes:
-            return attributes["ome"]["multiscales"][0]["coordinateTransformations"]
+        about = attributes.get(ATTRIBUTE, {})
+        if name.startswith("images/") and "run" not in about and "ome" in attributes:
+            multiscale = attributes["ome"]["multiscales"][0]
+            return multiscale["coordinateTransformations"], float(about.get("downsample", 1.0))
     axes = [
         {"name": "c", "type": "channel"},
         {"name": "y", "type": "space", "unit": "unit"},
         {"name": "x", "type": "space", "unit": "unit"},
     ]
-    return [
-        {
-            "type": "identity",
-            "input": {"name": "cyx", "axes": axes},
-            "output": {"name": "global", "axes": axes},
-        }
-    ]
+    identity = {
+        "type": "identity",
+        "input": {"name": "cyx", "axes": axes},
+        "output": {"name": "global", "axes": axes},
+    }
+    return [identity], 1.0
 
 
 def grid_of(prediction: Prediction) -> Grid:

@@ -35,9 +35,9 @@ from spotscope.data.run_elements import (
     Kind,
     Where,
     attributes_of,
-    coordinate_systems,
     elements_of,
     grid_of,
+    slide_systems,
     write_maps,
     write_table,
 )
@@ -146,7 +146,7 @@ def write_run(
             progress.report(0.0, "Writing the prediction on the spots")
             write_table(stage, section, on_spots, about)
         if on_grid is not None:
-            write_maps(stage, on_grid, about, coordinate_systems(store), progress.part(0.2, 0.9))
+            write_maps(stage, on_grid, about, slide_systems(store), progress.part(0.2, 0.9))
         progress.check()
         _move_in(stage, store, about["elements"])
     progress.report(1.0, "Written")
