@@ -15,7 +15,18 @@ from scipy.spatial import cKDTree
 
 from spotscope.data.simulate.fields import jittered_lattice, smooth_noise, tiled, upsample
 from spotscope.data.simulate.nuclei import Nuclei, NucleusBank
-from spotscope.data.simulate.settings import ADIPOSE, INVASIVE
+from spotscope.data.simulate.settings import ADIPOSE, IMMUNE, INVASIVE
+from spotscope.data.simulate.structures import (
+    DUCT,
+    FAT,
+    GLASS,
+    IMMUNE_BED,
+    NECROSIS,
+    NEST,
+    STROMA,
+    Planes,
+    StructurePainter,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,24 +34,24 @@ if TYPE_CHECKING:
     from spotscope.data.simulate.geometry import SectionGeometry
 
 _TILE = 1024
+_ACROSS = 2  # texels of the fibre texture per µm across the fibres
 
-# What a pixel shows; nuclei are sown by it.
-GLASS, STROMA, NEST, DUCT, LUMEN, NECROSIS, ACINUS, FAT, IMMUNE_BED = range(9)
+# Ground substance of each region, in the order of SUBTYPES: eosin, relative strength of the
+# fibres, haematoxylin, and how often fibres part and let the glass through.
+_EOSIN = np.array([0.40, 0.50, 0.36, 0.60, 0.26, 0.45])
+_FIBRE = np.array([0.60, 0.70, 0.55, 0.90, 0.30, 0.60])
+_HAEMATOXYLIN = np.array([0.08, 0.05, 0.06, 0.03, 0.12, 0.03])
+_CLEFT = np.array([0.4, 0.5, 0.4, 1.0, 0.2, 0.5])
 
-# Ground substance of each region, in the order of SUBTYPES: eosin, strength of the fibres,
-# haematoxylin, and how often fibres part and let the glass through.
-_EOSIN = np.array([0.40, 0.48, 0.42, 0.62, 0.26, 0.45])
-_FIBRE = np.array([0.55, 0.65, 0.60, 0.90, 0.25, 0.60])
-_HAEMATOXYLIN = np.array([0.09, 0.05, 0.05, 0.03, 0.12, 0.03])
-_CLEFT = np.array([0.5, 0.6, 0.5, 1.0, 0.2, 0.6])
-
-# Probability that a candidate place on the cell type's lattice holds a nucleus, by label.
+# Pitch (µm) of each cell type's lattice, and the probability that a place of it, by what the
+# pixel shows, holds a nucleus.
 _SOWN = {
-    "tumour": (11.0, {NEST: 0.92}),
-    "in situ": (9.6, {DUCT: 0.95}),
+    "tumour": (11.8, {NEST: 0.93}),
+    "in situ": (9.9, {DUCT: 0.95}),
     "fibroblast": (17.0, {STROMA: 0.50, IMMUNE_BED: 0.15}),
-    "lymphocyte": (7.2, {IMMUNE_BED: 0.80, STROMA: 0.012, NEST: 0.01, FAT: 0.0}),
-    "debris": (6.0, {NECROSIS: 0.45}),
+    "histiocyte": (15.0, {IMMUNE_BED: 0.30, STROMA: 0.05}),
+    "lymphocyte": (7.2, {IMMUNE_BED: 0.86, STROMA: 0.008, NEST: 0.006}),
+    "debris": (9.0, {NECROSIS: 0.45, NEST: 0.006}),
 }
 
 
@@ -51,17 +62,20 @@ class Textures:
         shape = (_TILE, _TILE)
         um = 1 / mpp_um
         self.grain = smooth_noise(rng, shape, 1.1 * um, wrap=True)
+        self.speck = smooth_noise(rng, shape, 2.0 * um, wrap=True)
         self.cloud = smooth_noise(rng, shape, 7 * um, wrap=True)
         self.nests = smooth_noise(rng, shape, 15 * um, wrap=True)
-        fine = rng.standard_normal(shape, dtype=np.float32)
-        fine = ndimage.gaussian_filter(fine, (1.0, 22), mode="wrap")
-        coarse = rng.standard_normal(shape, dtype=np.float32)
-        coarse = ndimage.gaussian_filter(coarse, (3.5, 60), mode="wrap")
-        self.fibres = fine / fine.std() + 0.9 * coarse / coarse.std()
-        self.fibres /= self.fibres.std()
+        self.wide = smooth_noise(rng, shape, 45 * um, wrap=True)
+        # Fibres: rows across (2 texels a µm), columns along (1 texel a µm).
+        fibres = np.zeros(shape, np.float32)
+        for width, length, share in ((1.6, 24, 1.0), (6.0, 60, 0.9)):
+            noise = rng.standard_normal(shape, dtype=np.float32)
+            noise = ndimage.gaussian_filter(noise, (width, length), mode="wrap")
+            fibres += share * noise / noise.std()
+        self.fibres = fibres / fibres.std()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawing:
     """A section's stains and what was drawn.
 
@@ -98,21 +112,33 @@ class SectionPainter:
         self._um = 1 / geometry.mpp_um  # pixels per micrometre
         self._shape = geometry.shape_px
         self._map_shape, self._places = geometry.nodes()
-        self._shares = geometry.patient.shares(self._places)
-        self._rings: dict[str, list[NDArray]] = {"luminal": [], "myoepithelial": [], "in situ": []}
+        patient = geometry.patient
+        self._shares = patient.shares(self._places)
+        self._field = self._map(patient.field(self._places))
+        self._cells = self._map(patient.cellularity(self._places))
+        self._nuclei: list[Nuclei] = []
 
     def draw(self) -> Drawing:
         """Draw the ground, the structures on it, and the nuclei."""
-        self._ground()
-        self._tumour_nests()
-        self._fat()
-        for centre in self._geometry.to_section(self._geometry.patient.ducts):
-            self._duct(centre)
-        for centre in self._geometry.to_section(self._geometry.patient.acini):
-            self._acinus(centre)
-        self._edge()
-        nuclei = self._nuclei()
-        return Drawing(self._haematoxylin, self._eosin, self._label, nuclei)
+        planes = self._ground()
+        self._tumour_nests(planes)
+        self._fat(planes)
+        painter = StructurePainter(self._rng, planes)
+        patient = self._geometry.patient
+        for draw, (centres, radii) in (
+            (painter.vessel, patient.vessels),
+            (painter.duct, patient.ducts),
+            (painter.acinus, patient.acini),
+        ):
+            for centre, radius in zip(self._geometry.to_section(centres), radii, strict=True):
+                draw(centre, float(radius))
+        self._edge(planes)
+        self._sow(planes)
+        for kind, rings in planes.rings.items():
+            rows = np.concatenate(rings)
+            self._nuclei.append(Nuclei(kind, rows[:, :2], rows[:, 2]))
+        drawn = self._stamp(planes)
+        return Drawing(planes.haematoxylin, planes.eosin, planes.label, drawn)
 
     # ground -------------------------------------------------------------------------------
 
@@ -122,264 +148,160 @@ class SectionPainter:
     def _tile(self, tile: NDArray) -> NDArray[np.float32]:
         return tiled(self._rng, tile, self._shape)
 
-    def _ground(self) -> None:
-        patient = self._geometry.patient
-        self._field = self._map(patient.field(self._places))
-        self._cells = patient.cellularity(self._places)
-        fibre_place = patient.fibre_coordinates(self._places)
-        across = self._map(fibre_place[:, 0] * self._um)
-        along = self._map(fibre_place[:, 1] * self._um)
-        slope = np.gradient(fibre_place[:, 0].reshape(self._map_shape))
-        self._fibre_angle = np.arctan2(slope[0], -slope[1])  # along the lines of equal `across`
+    def _ground(self) -> Planes:
+        fibres = self._fibres()
         grain = self._tile(self._textures.grain)
-        across += 1.2 * grain
-        fibres = self._textures.fibres[
-            across.astype(np.int32) % _TILE, along.astype(np.int32) % _TILE
-        ]
-        part = np.clip(fibres - 1.35, 0, None) * self._map(self._shares @ _CLEFT)
-        rise = self._map(self._shares @ _FIBRE) * 0.3
-        eosin = self._map(self._shares @ _EOSIN) * (1 - rise * fibres)
-        self._grain = grain
-        self._eosin = eosin * np.exp(-2.2 * part) * (1 + 0.08 * grain)
-        self._haematoxylin = self._map(self._shares @ _HAEMATOXYLIN) * (1 + 0.35 * grain)
-        self._label = self._regions()
+        wide = self._tile(self._textures.wide)
+        part = np.clip(fibres + 0.5 * wide - 1.75, 0, None) * self._map(self._shares @ _CLEFT)
+        rise = self._map(self._shares @ _FIBRE) * 0.27
+        eosin = self._map(self._shares @ _EOSIN) * (1 - rise * fibres) * (1 + 0.09 * wide)
+        haematoxylin = self._map(self._shares @ _HAEMATOXYLIN) * (1 + 0.35 * grain - 0.3 * wide)
+        return Planes(
+            haematoxylin=np.maximum(haematoxylin, 0),
+            eosin=eosin * np.exp(-2.4 * part) * (1 + 0.07 * grain),
+            label=self._regions(),
+            grain=grain,
+            speck=self._tile(self._textures.speck),
+            um=self._um,
+        )
+
+    def _fibres(self) -> NDArray[np.float32]:
+        """Wavy fibres: a stretched texture seen through the patient's fibre coordinates."""
+        place = self._geometry.patient.fibre_coordinates(self._places)
+        slope = np.gradient(place[:, 0].reshape(self._map_shape))
+        self._fibre_angle = np.arctan2(slope[0], -slope[1])  # along the lines of equal `across`
+        crimp = 3.0 * self._tile(self._textures.nests) + 0.7 * self._tile(self._textures.cloud)
+        across = (self._map(place[:, 0]) + crimp) * _ACROSS
+        along = self._map(place[:, 1]).astype(np.int32) % _TILE
+        low = np.floor(across)
+        share = across - low
+        row = low.astype(np.int32) % _TILE
+        texture = self._textures.fibres
+        return (1 - share) * texture[row, along] + share * texture[(row + 1) % _TILE, along]
 
     def _regions(self) -> NDArray[np.uint8]:
         """Label the regions at half resolution, their borders interlocked by noise."""
-        half = tuple(-(-n // 2) for n in self._shape)
+        half = (-(-self._shape[0] // 2), -(-self._shape[1] // 2))
         step = self._geometry.step_px // 2
         log_share = np.log(self._shares + 1e-6)
         best = np.full(half, -np.inf, np.float32)
         kind = np.zeros(half, np.uint8)
         for k in range(log_share.shape[1]):
             score = upsample(log_share[:, k].reshape(self._map_shape), step, half)
-            score += 0.5 * tiled(self._rng, self._textures.nests, half)
+            score += 0.7 * tiled(self._rng, self._textures.nests, half)
             better = score > best
             best[better] = score[better]
             kind[better] = k
         self._kind_half = kind
-        ground = np.array([STROMA] * 4 + [IMMUNE_BED, STROMA], np.uint8)
+        ground = np.array([STROMA, STROMA, STROMA, STROMA, IMMUNE_BED, STROMA], np.uint8)
         return self._full(ground[kind])
 
     def _full(self, half: NDArray) -> NDArray:
         return half.repeat(2, axis=0).repeat(2, axis=1)[: self._shape[0], : self._shape[1]]
 
-    def _tumour_nests(self) -> None:
+    def _tumour_nests(self, planes: Planes) -> None:
+        """Nests and cords of tumour cells, here and there shrunk away from the stroma."""
         invasive = self._full(self._kind_half == INVASIVE)
         level = self._tile(self._textures.nests) + 0.25 * self._tile(self._textures.cloud)
-        level += self._map(0.55 * self._cells)
-        nest = invasive & (level > -0.15)
-        self._label[nest] = NEST
-        self._cytoplasm(nest, 0.40, 0.24)
+        level += 0.55 * self._cells
+        nest = invasive & (level > -0.1)
+        shrunk = 0.4 * np.clip(self._tile(self._textures.wide) - 0.5, 0, 0.8)
+        gap = np.clip((level + 0.1 + shrunk) / 0.1, 0, 1) * (invasive & ~nest)
+        planes.eosin *= 1 - 0.85 * gap
+        planes.haematoxylin *= 1 - 0.85 * gap
+        cloud = self._tile(self._textures.cloud)[nest]
+        grain = planes.grain[nest]
+        planes.label[nest] = NEST
+        planes.eosin[nest] = 0.42 * (1 + 0.14 * cloud + 0.14 * grain)
+        planes.haematoxylin[nest] = 0.19 * (1 - 0.12 * cloud + 0.22 * grain)
 
-    def _cytoplasm(self, where: NDArray, eosin: float, haematoxylin: float) -> None:
-        cloud = self._tile(self._textures.cloud)[where]
-        grain = self._grain[where]
-        self._eosin[where] = eosin * (1 + 0.14 * cloud + 0.16 * grain)
-        self._haematoxylin[where] = haematoxylin * (1 - 0.12 * cloud + 0.25 * grain)
-
-    def _fat(self) -> None:
+    def _fat(self, planes: Planes) -> None:
         """White vacuoles: the cells of a Voronoi diagram, shrunk and rounded, with thin rims."""
         fat = self._kind_half == ADIPOSE
         place = np.argwhere(fat) * 2.0
         if not len(place):
             return
         centres = self._geometry.to_section(self._geometry.patient.fat_cells)
-        wobble = (
-            3
-            * self._um
-            * np.stack(
-                [tiled(self._rng, self._textures.cloud, fat.shape)[fat] for _ in range(2)], axis=1
-            )
-        )
-        tree = cKDTree(centres)
-        far, who = tree.query(place + wobble, k=3, workers=1)
-        wall = np.full(len(place), np.inf)
+        cloud = self._textures.cloud
+        shift = [tiled(self._rng, cloud, fat.shape)[fat] for _ in range(2)]
+        far, who = cKDTree(centres).query(place + 3 * self._um * np.stack(shift, axis=1), k=3)
+        to_wall = []
         for other in (1, 2):
             gap = np.linalg.norm(centres[who[:, 0]] - centres[who[:, other]], axis=1)
-            to_wall = (far[:, other] ** 2 - far[:, 0] ** 2) / (2 * np.maximum(gap, 1e-6))
-            # a soft minimum of the distances to both walls rounds the corners
-            wall = np.where(np.isinf(wall), to_wall, _soft_min(wall, to_wall, 5 * self._um))
+            to_wall.append((far[:, other] ** 2 - far[:, 0] ** 2) / (2 * np.maximum(gap, 1e-6)))
+        # a soft minimum of the distances to both walls rounds the corners
+        near = np.clip(1 - np.abs(to_wall[0] - to_wall[1]) / (6 * self._um), 0, None)
+        wall = np.minimum(*to_wall) - near**2 * 1.5 * self._um
         depth = np.full(fat.shape, -20 * self._um, np.float32)
         depth[fat] = wall
         inside = upsample(depth, 2, self._shape)
-        white = special.expit((inside - 1.6 * self._um) / (0.7 * self._um))
-        white = white * self._full(fat)
-        self._eosin *= 1 - 0.97 * white
-        self._haematoxylin *= 1 - 0.97 * white
-        self._label[white > 0.5] = FAT
-        at = np.flatnonzero((wall < 2.2 * self._um) & (wall > 0.8 * self._um))
-        n = int(0.75 * len(np.unique(who[:, 0])))
-        at = self._rng.choice(at, min(n, len(at)), replace=False)
-        side = place[at] - centres[who[at, 1]]
-        side = side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-6)
-        inner = centres[who[at, 0]] - centres[who[at, 1]]
-        angle = np.arctan2(inner[:, 1], inner[:, 0]) + np.pi / 2
-        self._fat_nuclei = Nuclei("fat", place[at], angle)
+        white = special.expit((inside - 1.5 * self._um) / (0.6 * self._um))
+        smooth = ndimage.gaussian_filter(fat.astype(np.float32), 2.0 * self._um)
+        white *= np.clip((upsample(smooth, 2, self._shape) - 0.55) / 0.2, 0, 1)
+        planes.eosin *= 1 - 0.97 * white
+        planes.haematoxylin *= 1 - 0.97 * white
+        planes.label[white > 0.5] = FAT
+        rim = np.flatnonzero((wall < 2.2 * self._um) & (wall > 0.8 * self._um))
+        n = min(int(0.75 * len(np.unique(who[:, 0]))), len(rim))
+        chosen = self._rng.choice(rim, n, replace=False)
+        across = centres[who[chosen, 0]] - centres[who[chosen, 1]]
+        angle = np.arctan2(across[:, 1], across[:, 0]) + np.pi / 2
+        self._nuclei.append(Nuclei("fat", place[chosen], angle))
 
-    # structures ----------------------------------------------------------------------------
-
-    def _window(
-        self, centre: NDArray, radius_px: float, raggedness: float
-    ) -> tuple[tuple[slice, slice], NDArray, NDArray] | None:
-        """Window around a round structure: slices, distance inside its wall (px), angle."""
-        reach = int(radius_px * 1.5) + 3
-        low = np.maximum(np.rint(centre).astype(int) - reach, 0)
-        high = np.minimum(np.rint(centre).astype(int) + reach + 1, self._shape)
-        if np.any(high - low < 4):
-            return None
-        rows, cols = np.ogrid[low[0] : high[0], low[1] : high[1]]
-        down, right = rows - centre[0], cols - centre[1]
-        angle = np.arctan2(right, down)
-        wall = np.full(angle.shape, radius_px)
-        for k in (2, 3, 4, 5):
-            height = self._rng.normal(0, raggedness / np.sqrt(k)) * radius_px
-            wall += height * np.cos(k * angle + self._rng.uniform(0, 6.3))
-        window = (slice(low[0], high[0]), slice(low[1], high[1]))
-        return window, wall - np.hypot(down, right), angle
-
-    def _fill(
-        self,
-        window: tuple[slice, slice],
-        where: NDArray,
-        label: int,
-        eosin: float,
-        haematoxylin: float,
-        rough: float = 0.18,
-    ) -> None:
-        grain = self._grain[window]
-        self._eosin[window][where] = (eosin * (1 + rough * grain))[where]
-        self._haematoxylin[window][where] = (haematoxylin * (1 + 1.4 * rough * grain))[where]
-        self._label[window][where] = label
-
-    def _duct(self, centre: NDArray) -> None:
-        radius = self._rng.uniform(46, 78) * self._um
-        shape = self._window(centre, radius, 0.10)
-        if shape is None:
-            return
-        window, inside, _ = shape
-        um = self._um
-        outside = np.clip(-inside / um, 0, None)
-        self._eosin[window] += np.where(inside < 0, 0.22 * np.exp(-outside / 5), 0)
-        self._fill(window, inside > 0, DUCT, 0.42, 0.26)
-        self._eosin[window] += 0.3 * np.exp(-((inside / um) ** 2) / 1.5)
-        self._ring("myoepithelial", window, inside, 1.5 * um, 15 * um, tangent=True)
-        style = self._rng.choice(["solid", "cribriform", "comedo"], p=[0.25, 0.4, 0.35])
-        if style == "comedo":
-            depth = inside - 0.42 * radius
-            self._fill(window, depth > 0, LUMEN, 0.06, 0.02)
-            self._fill(window, depth > 4 * um, NECROSIS, 0.62, 0.16, rough=0.35)
-        elif style == "cribriform":
-            for _ in range(int(self._rng.integers(4, 9))):
-                away = self._rng.uniform(0.15, 0.62) * radius
-                turn = self._rng.uniform(0, 2 * np.pi)
-                hole = centre + away * np.array([np.cos(turn), np.sin(turn)])
-                self._lumen(hole, self._rng.uniform(7, 13) * um)
-        self._ring("in situ", window, inside, 6.5 * um, 8.5 * um, tangent=False)
-
-    def _lumen(self, centre: NDArray, radius: float) -> None:
-        shape = self._window(centre, radius, 0.12)
-        if shape is not None:
-            window, inside, _ = shape
-            self._fill(window, inside > 0, LUMEN, 0.05, 0.01)
-            self._eosin[window] += 0.12 * np.exp(-((inside / self._um) ** 2) / 1.5)
-
-    def _acinus(self, centre: NDArray) -> None:
-        um = self._um
-        radius = self._rng.uniform(14.5, 21) * um
-        shape = self._window(centre, radius, 0.09)
-        if shape is None:
-            return
-        window, inside, _ = shape
-        self._fill(window, inside > 0, ACINUS, 0.38, 0.2)
-        self._eosin[window] += 0.26 * np.exp(-((inside / um) ** 2) / 1.5)
-        secreted = 0.28 if self._rng.random() < 0.3 else 0.04
-        self._fill(window, inside > 0.62 * radius, LUMEN, secreted, 0.01, rough=0.1)
-        self._ring("luminal", window, inside, 6.5 * um, 8.2 * um, tangent=False)
-        self._ring("myoepithelial", window, inside, 1.2 * um, 12 * um, tangent=True)
-
-    def _ring(
-        self,
-        kind: str,
-        window: tuple[slice, slice],
-        inside: NDArray,
-        depth: float,
-        pitch: float,
-        *,
-        tangent: bool,
-    ) -> None:
-        """Keep places for nuclei at `depth` within a structure's wall, `pitch` apart."""
-        line = np.argwhere(np.abs(inside - depth) < 0.6)
-        if len(line) < 3:
-            return
-        place = line + (window[0].start, window[1].start)
-        middle = place.mean(axis=0)
-        spoke = place - middle
-        turn = np.arctan2(spoke[:, 1], spoke[:, 0])
-        n = max(3, int(2 * np.pi * np.hypot(*spoke.T).mean() / pitch))
-        order = np.argsort(turn)
-        step = (np.arange(n) + self._rng.uniform(-0.22, 0.22, n)) / n * len(order)
-        chosen = order[step.astype(int) % len(order)]
-        angle = turn[chosen] + (np.pi / 2 if tangent else 0)
-        self._rings[kind].append(np.column_stack([place[chosen], angle]))
-
-    def _edge(self) -> None:
+    def _edge(self, planes: Planes) -> None:
         """Cut the tissue out of the glass, with a slightly darker, ragged rim."""
         depth = self._map(self._geometry.patient.depth_um(self._places))
-        depth += 2.0 * self._tile(self._textures.cloud)
+        depth += 3.0 * self._tile(self._textures.cloud) + 1.2 * planes.speck
         tissue = special.expit(depth / 1.2)
-        self._eosin *= tissue * (1 + 0.35 * np.exp(-np.abs(depth) / 6))
-        self._haematoxylin *= tissue
-        self._label[depth < 1] = GLASS
-        self.tissue_depth_um = depth
+        planes.eosin *= tissue * (1 + 0.35 * np.exp(-np.abs(depth) / 6))
+        planes.haematoxylin *= tissue
+        planes.label[depth < 1] = GLASS
 
     # nuclei ----------------------------------------------------------------------------------
 
-    def _nuclei(self) -> list[Nuclei]:
-        plane = np.zeros(self._shape, np.float32)
-        drawn = []
-        for nuclei in self._sown() + self._on_rings():
-            place = np.rint(nuclei.centres_px).astype(int)
-            inside = np.all((place >= 0) & (place < self._shape), axis=1)
-            inside[inside] &= self._label[tuple(place[inside].T)] != GLASS
-            kept = Nuclei(nuclei.kind, nuclei.centres_px[inside], nuclei.angles[inside])
-            larger = 3.0 * self._field[tuple(place[inside].T)]
-            self._bank.stamp(self._rng, plane, kept, larger)
-            drawn.append(kept)
-        self._eosin *= 1 - 0.45 * np.clip(plane, 0, 1)
-        self._eosin *= 1 + 0.12 * self._field
-        self._haematoxylin += plane
-        return drawn
-
-    def _sown(self) -> list[Nuclei]:
-        more = self._map(np.clip(1 + 0.3 * self._cells, 0.3, 1.3))
-        result = []
+    def _sow(self, planes: Planes) -> None:
+        """Put nuclei on jittered lattices, each type where its tissue is."""
+        spread = 45 * self._um / self._geometry.step_px
+        immune = self._shares[:, IMMUNE].reshape(self._map_shape)
+        strayed = ndimage.gaussian_filter(immune, spread)
         for kind, (pitch_um, chances) in _SOWN.items():
             points = jittered_lattice(self._rng, self._shape, pitch_um * self._um, 0.28)
-            place = np.rint(points).astype(int)
-            inside = np.all((place >= 0) & (place < self._shape), axis=1)
-            points, place = points[inside], tuple(place[inside].T)
-            chance = np.zeros(9)
-            chance[list(chances)] = list(chances.values())
-            accepted = self._rng.random(len(points)) < chance[self._label[place]] * more[place]
-            points = points[accepted]
+            points = points[self._on_image(points)]
+            rows, cols = np.rint(points).astype(int).T
+            by_label = np.zeros(9)
+            by_label[list(chances)] = list(chances.values())
+            label = planes.label[rows, cols]
+            chance = by_label[label] * np.clip(1 + 0.35 * self._cells[rows, cols], 0.3, 1.35)
+            node = np.rint(points / self._geometry.step_px).astype(int)
+            if kind == "lymphocyte":
+                near = strayed[tuple(node.T)]
+                chance += 0.3 * near * (label == STROMA) + 0.08 * near * (label == NEST)
+                strand = self._textures.nests[rows % _TILE, cols % _TILE]
+                chance *= np.where(label == IMMUNE_BED, special.expit(4 * (strand + 1.0)), 1)
             angle = self._rng.uniform(0, np.pi, len(points))
             if kind == "fibroblast":
-                node = np.rint(points / self._geometry.step_px).astype(int)
                 angle = self._fibre_angle[tuple(node.T)] + self._rng.normal(0, 0.2, len(points))
-            result.append(Nuclei(kind, points, angle))
-        return result
+            held = self._rng.random(len(points)) < chance
+            self._nuclei.append(Nuclei(kind, points[held], angle[held]))
 
-    def _on_rings(self) -> list[Nuclei]:
-        result = [self._fat_nuclei] if hasattr(self, "_fat_nuclei") else []
-        for kind, rings in self._rings.items():
-            if rings:
-                rows = np.concatenate(rings)
-                result.append(Nuclei(kind, rows[:, :2], rows[:, 2]))
-        return result
+    def _stamp(self, planes: Planes) -> list[Nuclei]:
+        """Draw all nuclei that lie on tissue, and return those."""
+        plane = np.zeros(self._shape, np.float32)
+        drawn = []
+        for nuclei in self._nuclei:
+            on_image = self._on_image(nuclei.centres_px)
+            rows, cols = np.rint(nuclei.centres_px).astype(int).clip(0).T
+            rows, cols = np.minimum(rows, self._shape[0] - 1), np.minimum(cols, self._shape[1] - 1)
+            kept = on_image & (planes.label[rows, cols] != GLASS)
+            inside = Nuclei(nuclei.kind, nuclei.centres_px[kept], nuclei.angles[kept])
+            larger = 3.0 * self._field[rows[kept], cols[kept]]
+            self._bank.stamp(self._rng, plane, inside, larger)
+            drawn.append(inside)
+        planes.eosin *= 1 - 0.45 * np.clip(plane, 0, 1)
+        planes.eosin *= 1 + 0.12 * self._field
+        planes.haematoxylin += plane
+        return drawn
 
-
-def _soft_min(a: NDArray, b: NDArray, width: float) -> NDArray:
-    """Minimum of `a` and `b`, rounded where they are within `width`."""
-    near = np.clip(width - np.abs(a - b), 0, None) / width
-    return np.minimum(a, b) - near**2 * width / 4
+    def _on_image(self, points: NDArray) -> NDArray[np.bool_]:
+        place = np.rint(points)
+        return np.all((place >= 0) & (place < self._shape), axis=1)

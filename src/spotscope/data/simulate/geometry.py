@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, cKDTree
 
 from spotscope.data.simulate.fields import (
     jittered_lattice,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from spotscope.data.simulate.settings import StudySettings
 
 _NODE_UM = 10.0  # pitch of the patient's own maps
-_EDGE_UM = 16.0  # half the width over which one region turns into the next
+_EDGE_UM = 18.0  # half the width over which one region turns into the next
 _SEED_UM = 420.0  # usual distance between the centres of regions
 
 
@@ -44,6 +44,7 @@ class PatientTissue:
 
     def __init__(self, rng: np.random.Generator, settings: StudySettings) -> None:
         self.size_um = np.array(settings.shape_px) * settings.mpp_um
+        self._extent = (float(self.size_um[0]), float(self.size_um[1]))
         rows, cols = (int(n // _NODE_UM) + 2 for n in self.size_um)
         shape = (rows, cols)
 
@@ -58,9 +59,11 @@ class PatientTissue:
         self._fibre_turn = rng.uniform(0, np.pi)
         self._outline = _outline(rng, self.size_um)
         self._seeds, self._kinds, self._reach = self._regions(rng)
-        self.ducts = self._centres(rng, 175.0, 0.22, IN_SITU)
-        self.acini = self._centres(rng, 47.0, 0.16, GLANDS)
-        self.fat_cells = jittered_lattice(rng, tuple(self.size_um), 62.0, 0.3)
+        self.ducts = self._structures(rng, 120.0, 0.96, {IN_SITU: 0.5}, (24.0, 85.0))
+        self.acini = self._structures(rng, 39.0, 0.86, {GLANDS: 0.6}, (10.0, 21.0))
+        grown = dict.fromkeys((INVASIVE, IMMUNE, CONNECTIVE, GLANDS), 0.6)
+        self.vessels = self._structures(rng, 190.0, 0.6, grown, (5.0, 15.0))
+        self.fat_cells = jittered_lattice(rng, self._extent, 64.0, 0.33)
 
     def depth_um(self, points: NDArray) -> NDArray[np.float64]:
         """How far inside the tissue each point (n, 2) lies; negative on bare glass."""
@@ -112,12 +115,25 @@ class PatientTissue:
         spread = np.sqrt(area / n)
         return found, kinds, rng.uniform(-0.1, 0.15, n) * spread
 
-    def _centres(
-        self, rng: np.random.Generator, pitch_um: float, jitter: float, subtype: int
-    ) -> NDArray[np.float64]:
-        points = jittered_lattice(rng, tuple(self.size_um), pitch_um, jitter)
-        inside = (self.shares(points)[:, subtype] > 0.7) & (self.depth_um(points) > 0.3 * pitch_um)
-        return points[inside]
+    def _structures(
+        self,
+        rng: np.random.Generator,
+        pitch_um: float,
+        kept: float,
+        least_share: dict[int, float],
+        radius_um: tuple[float, float],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres (n, 2) and radii (n,) of round structures that do not run into each other."""
+        points = jittered_lattice(rng, self._extent, pitch_um, 0.3)
+        points = points[rng.random(len(points)) < kept]
+        free = cKDTree(points).query(points, k=2)[0][:, 1]
+        low, high = radius_um
+        radius = np.minimum(free * rng.uniform(0.38, 0.52, len(points)), high)
+        radius = np.maximum(radius * rng.uniform(0.6, 1, len(points)) ** 0.5, low)
+        share = self.shares(points)
+        inside = np.any([share[:, k] > least for k, least in least_share.items()], axis=0)
+        inside &= self.depth_um(points) > 1.1 * radius
+        return points[inside], radius[inside]
 
 
 def _outline(rng: np.random.Generator, size_um: NDArray) -> NDArray[np.float64]:

@@ -40,12 +40,13 @@ class CellType:
 
 
 CELL_TYPES = {
-    "tumour": CellType(5.6, 4.4, 0.17, 0.08, 0.95, 0.8),
-    "in situ": CellType(4.8, 4.0, 0.10, 0.05, 0.95, 0.6),
-    "luminal": CellType(4.0, 3.2, 0.08, 0.04, 0.95, 0.4),
+    "tumour": CellType(5.3, 4.2, 0.17, 0.08, 0.92, 1.0),
+    "in situ": CellType(4.6, 3.8, 0.10, 0.05, 0.92, 0.75),
+    "luminal": CellType(3.9, 2.9, 0.09, 0.04, 0.95, 0.5),
     "myoepithelial": CellType(4.4, 1.6, 0.10, 0.05, 1.0, 0.1),
     "fibroblast": CellType(7.0, 1.5, 0.22, 0.08, 0.95, 0.15),
     "lymphocyte": CellType(3.0, 2.8, 0.08, 0.05, 1.3, 0.25),
+    "histiocyte": CellType(4.6, 3.4, 0.12, 0.10, 0.75, 0.9),
     "fat": CellType(5.0, 1.3, 0.15, 0.04, 1.0, 0.0),
     "debris": CellType(1.7, 1.3, 0.30, 0.20, 1.0, 0.0),
 }
