@@ -1,0 +1,82 @@
+"""Which docks there are, where they go, and how one opens another."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QTabWidget
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from spotscope.plugin.widgets import Dock
+
+HOMES = {
+    "Workspace": "spotscope.plugin.workspace_dock:WorkspaceDock",
+    "Open": "spotscope.plugin.open_dock:OpenDock",
+    "Genes": "spotscope.plugin.genes_dock:GenesDock",
+    "Predict": "spotscope.plugin.predict_dock:PredictDock",
+    "Quality": "spotscope.plugin.quality_dock:QualityDock",
+}
+BELOW = ("Quality",)
+
+_WIDTH, _HEIGHT_BELOW = 370, 250
+
+
+def full_name(name: str) -> str:
+    """Return what napari's Plugins menu calls a dock, so that the menu and we mean the same."""
+    return f"{name} (SpotScope)"
+
+
+def find_dock(viewer: Any, name: str) -> Dock | None:
+    """Return a dock that is open."""
+    docks = viewer.window.dock_widgets
+    return docks[full_name(name)] if full_name(name) in docks else None
+
+
+def open_dock(viewer: Any, name: str) -> Dock:
+    """Open a dock, or bring it to the front."""
+    widget = find_dock(viewer, name)
+    if widget is None:
+        module, _, cls = HOMES[name].partition(":")
+        widget = getattr(import_module(module), cls)(viewer)
+        area = "bottom" if name in BELOW else "right"
+        viewer.window.add_dock_widget(widget, name=full_name(name), area=area)
+        settle(widget)
+    frame = widget.parent()
+    if isinstance(frame, QDockWidget):
+        frame.show()
+        frame.raise_()
+    return widget
+
+
+def settle(widget: QWidget) -> None:
+    """Put a dock among the others of ours: tabs on the right, tables below."""
+    frame = widget.parent()
+    if not isinstance(frame, QDockWidget) or not isinstance(frame.window(), QMainWindow):
+        return
+    window = frame.window()
+    name = frame.objectName().removesuffix(" (SpotScope)")
+    frame.setWindowTitle(name)  # the tab's text; the title bar keeps the full name
+    right = Qt.DockWidgetArea.RightDockWidgetArea
+    window.setTabPosition(right, QTabWidget.TabPosition.North)
+    if name in BELOW:
+        below = Qt.DockWidgetArea.BottomDockWidgetArea
+        if window.dockWidgetArea(frame) != below:
+            window.addDockWidget(below, frame)
+        window.resizeDocks([frame], [_HEIGHT_BELOW], Qt.Orientation.Vertical)
+        return
+    others = [
+        dock
+        for dock in window.findChildren(QDockWidget)
+        if dock is not frame
+        and dock.objectName().endswith(" (SpotScope)")
+        and window.dockWidgetArea(dock) == right
+        and not dock.isFloating()
+    ]
+    if others and window.dockWidgetArea(frame) == right:
+        window.tabifyDockWidget(others[-1], frame)
+        frame.raise_()
+    window.resizeDocks([frame], [_WIDTH], Qt.Orientation.Horizontal)

@@ -1,0 +1,80 @@
+"""Very many spots as a picture: which spot each pixel shows, found once, looked up for each gene.
+
+At 500,000 spots the markers of a points layer take seconds to recolour; the same values as an
+image take milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+POINTS_BELOW = 50_000
+"""From this many spots on, they are drawn as a picture."""
+
+_PIXELS_PER_PITCH = 2.0
+_MOST_PIXELS_A_SIDE = 6_000
+
+
+@dataclass(frozen=True)
+class SpotRaster:
+    """A picture of spots.
+
+    Attributes
+    ----------
+    spot_of
+        (rows, cols) int32, the spot that each pixel shows; `n_spots` where there is none.
+    origin_px
+        Level-0 row, col of the centre of pixel (0, 0).
+    step_px
+        Level-0 pixels per pixel of the picture.
+    n_spots
+        How many values `image` takes.
+    """
+
+    spot_of: NDArray[np.int32]
+    origin_px: tuple[float, float]
+    step_px: float
+    n_spots: int
+
+    @classmethod
+    def of(cls, centres_px: NDArray, diameter_px: float, pitch_px: float) -> SpotRaster:
+        """Find the spot of each pixel.
+
+        Parameters
+        ----------
+        centres_px
+            (n, 2) row, col.
+        diameter_px
+            How wide a spot is; as wide as the pitch, spots are bins that touch and leave no gap.
+        pitch_px
+            Distance between neighbouring spots.
+        """
+        from scipy.spatial import cKDTree
+
+        centres = np.asarray(centres_px, np.float64)
+        bins = diameter_px >= 0.9 * pitch_px
+        radius = 0.75 * pitch_px if bins else diameter_px / 2
+        low, high = centres.min(axis=0) - pitch_px / 2, centres.max(axis=0) + pitch_px / 2
+        step = max(pitch_px / _PIXELS_PER_PITCH, float((high - low).max()) / _MOST_PIXELS_A_SIDE)
+        origin = low + step / 2
+        rows, cols = np.maximum(np.ceil((high - low) / step).astype(int), 1)
+        spot_of = np.empty((rows, cols), np.int32)
+        tree = cKDTree(centres)
+        across = origin[1] + step * np.arange(cols)
+        for row in range(0, rows, 256):  # in strips, to keep the queries small in memory
+            down = origin[0] + step * np.arange(row, min(row + 256, rows))
+            places = np.stack(np.meshgrid(down, across, indexing="ij"), -1)
+            spot_of[row : row + 256] = tree.query(places, distance_upper_bound=radius, workers=-1)[
+                1
+            ]
+        return cls(spot_of, (float(origin[0]), float(origin[1])), float(step), len(centres))
+
+    def image(self, values: NDArray) -> NDArray[np.float32]:
+        """Lay (n,) values out as (rows, cols) float32, NaN where there is no spot."""
+        return np.append(np.asarray(values, np.float32), np.float32(np.nan))[self.spot_of]

@@ -1,0 +1,100 @@
+"""How to begin: what a dock shows while nothing is open."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QMenu, QPushButton, QVBoxLayout, QWidget
+
+from spotscope.plugin.recent import recent
+from spotscope.plugin.running import Job, JobBar
+from spotscope.plugin.widgets import Message, wrapped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spotscope.plugin.opened import OpenSection
+    from spotscope.progress import Progress
+
+
+class StartPanel(QWidget):
+    """One sentence and three buttons.
+
+    Parameters
+    ----------
+    viewer
+        Where sections are opened.
+    sentence
+        What the dock is for.
+    """
+
+    def __init__(self, viewer: Any, sentence: str) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.message = Message()
+        self.job_bar = JobBar()
+        self.open = QPushButton("Open slide or section …")
+        self.open.clicked.connect(self._on_open)
+        self.sample = QPushButton("Open sample study")
+        self.sample.setToolTip(
+            "A small simulated study: tissue, spots and counts, made in seconds"
+        )
+        self.sample.clicked.connect(self._on_sample)
+        self.recent = QPushButton("Recent")
+        self._menu = QMenu(self)
+        self._menu.aboutToShow.connect(self._fill_recent)
+        self.recent.setMenu(self._menu)
+        layout = QVBoxLayout(self)
+        layout.addWidget(wrapped(sentence))
+        for button in (self.open, self.sample, self.recent):
+            layout.addWidget(button)
+        layout.addWidget(self.job_bar)
+        layout.addWidget(self.message)
+        layout.addStretch(1)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Say whether there is anything recent."""
+        super().showEvent(event)
+        known = bool(recent())
+        self.recent.setEnabled(known)
+        self.recent.setToolTip("" if known else "Nothing was opened yet.")
+
+    def open_path(self, path: Path) -> None:
+        """Open a store or a slide in the background and show it."""
+        from spotscope.plugin.reader import load
+
+        self._run(f"Opening {path.name}", lambda progress: load(path))
+
+    def _run(self, title: str, work: Any) -> None:
+        from spotscope.plugin.script import show_section
+
+        self.message.clear()
+        job = Job(title, work, self)
+        self.job_bar.watch(job)
+        job.finished.connect(lambda opened: show_section(self._viewer, opened))
+        job.failed.connect(self.message.fail)
+        job.start()
+
+    def _on_open(self) -> None:
+        from spotscope.plugin.docks import open_dock
+
+        open_dock(self._viewer, "Open")
+
+    def _on_sample(self) -> None:
+        self._run("Making the sample study", load_sample)
+
+    def _fill_recent(self) -> None:
+        self._menu.clear()
+        for path in recent():
+            action = self._menu.addAction(path.name)
+            action.setToolTip(str(path))
+            action.triggered.connect(partial(self.open_path, path))
+
+
+def load_sample(progress: Progress) -> OpenSection:
+    """Make the sample study, unless it is there, and open its first section."""
+    from spotscope.plugin.reader import load
+    from spotscope.plugin.samples import sample_sections
+
+    return load(sample_sections(progress)[0])

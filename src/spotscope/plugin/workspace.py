@@ -1,0 +1,241 @@
+"""What is open and what is shown in one viewer; docks and scripts change it, layers follow.
+
+No Qt and no napari: a test or a script drives it as a hand does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from psygnal import Signal
+
+from spotscope.errors import SpotScopeError
+from spotscope.plugin.colours import PERCENTILES
+from spotscope.plugin.gene_search import resolve_gene
+
+if TYPE_CHECKING:
+    from spotscope.data.runs import Run
+    from spotscope.plugin.opened import OpenSection
+
+View = Literal["measured", "predicted", "error", "subtype"]
+What = Literal["sections", "section", "runs", "run", "gene", "view", "range"]
+
+
+class Workspace:
+    """The state that all docks of a viewer share.
+
+    `changed` tells listeners which of `sections`, `section`, `runs`, `run`, `gene`, `view` and
+    `range` are new, all in one call, after everything is consistent. `search_asked` tells the
+    list of genes to take the keyboard.
+    """
+
+    changed = Signal(frozenset)
+    search_asked = Signal()
+
+    def __init__(self) -> None:
+        self.sections: list[OpenSection] = []
+        self.section: OpenSection | None = None
+        self.run: Run | None = None
+        self.gene: str | None = None
+        self.view: View = "measured"
+        self._percentiles: dict[str, tuple[float, float]] = {}
+
+    # -- sections ---------------------------------------------------------------------------
+
+    def add(self, opened: OpenSection) -> OpenSection:
+        """Open a section and make it the active one; one that is open already is only shown.
+
+        Returns
+        -------
+        The open section.
+        """
+        known = self.find(opened.key)
+        if known is not None:
+            self.activate(known)
+            return known
+        self.sections.append(opened)
+        self._activate(opened, {"sections"})
+        return opened
+
+    def find(self, key: str) -> OpenSection | None:
+        """Return the open section of that key."""
+        return next((one for one in self.sections if one.key == key), None)
+
+    def activate(self, opened: OpenSection) -> None:
+        """Show another open section; gene and view stay where it has them."""
+        if opened is not self.section:
+            self._activate(opened, set())
+
+    def remove(self, opened: OpenSection) -> None:
+        """Close a section."""
+        if opened not in self.sections:
+            return
+        self.sections.remove(opened)
+        if opened is not self.section:
+            self.changed.emit(frozenset({"sections"}))
+        else:
+            self._activate(self.sections[-1] if self.sections else None, {"sections"})
+
+    def _activate(self, opened: OpenSection | None, what: set[What]) -> None:
+        self.section = opened
+        self.run = opened.runs[0] if opened and opened.runs else None
+        if self.gene is not None and self.gene not in self.genes:
+            self.gene = None
+        if self.why_not(self.view):
+            self.view = self._first_view()
+        self.changed.emit(frozenset(what | {"section", "runs", "run", "gene", "view", "range"}))
+
+    # -- runs -------------------------------------------------------------------------------
+
+    def refresh_runs(self, show: str | None = None) -> None:
+        """Read the active section's runs again, and show the one of that id."""
+        if self.section is None:
+            return
+        before = self.run.id if self.run else None
+        self.section.read_runs()
+        self.changed.emit(frozenset({"runs"}))
+        newest = self.section.runs[0].id if self.section.runs else None
+        self.show_run(show or before or newest)
+
+    def show_run(self, run_id: str | None) -> None:
+        """Choose the run whose prediction and error are drawn.
+
+        Raises
+        ------
+        SpotScopeError
+            When the active section has no such run.
+        """
+        run = self._active().run(run_id)
+        if run_id is not None and run is None:
+            listed = ", ".join(one.id for one in self._active().runs) or "none"
+            raise SpotScopeError(
+                f"Section '{self._active().name}' has no prediction '{run_id}'; it has {listed}."
+            )
+        self.run = run
+        what: set[What] = {"run"}
+        if self.gene is not None and self.gene not in self.genes:
+            self.gene = None
+            what.add("gene")
+        if self.why_not(self.view):
+            self.view = self._first_view()
+            what.add("view")
+        self.changed.emit(frozenset(what))
+
+    # -- what is shown ----------------------------------------------------------------------
+
+    @property
+    def genes(self) -> list[str]:
+        """Genes of the active section: measured ones, else those that the run predicts."""
+        if self.section is None:
+            return []
+        if self.section.genes:
+            return self.section.genes
+        return sorted(self.run.genes, key=str.upper) if self.run else []
+
+    def show_gene(self, gene: str, view: View | None = None) -> None:
+        """Choose the gene that is drawn, by its symbol or another of its names.
+
+        Raises
+        ------
+        SpotScopeError
+            When the section has no such gene, or `view` cannot be shown.
+        """
+        name = resolve_gene(self.genes, gene)
+        if name is None:
+            raise SpotScopeError(
+                f"Section '{self._active().name}' has no gene '{gene}'; search the list of its"
+                f" {len(self.genes):,} genes."
+            )
+        before = self.gene, self.view
+        self.gene = name
+        wanted = view or (self.view if self.view != "subtype" else self._first_view())
+        reason = self.why_not(wanted)
+        if reason and view is not None:
+            self.gene = before[0]
+            raise SpotScopeError(reason)
+        self.view = self._first_view() if reason else wanted
+        what: set[What] = set()
+        if self.gene != before[0]:
+            what |= {"gene", "range"}
+        if self.view != before[1]:
+            what.add("view")
+        if what:
+            self.changed.emit(frozenset(what))
+
+    def show(self, view: View) -> None:
+        """Choose between measured, predicted, error and subtype.
+
+        Raises
+        ------
+        SpotScopeError
+            When there is nothing of that kind to show.
+        """
+        if view not in get_args(View):
+            raise SpotScopeError(
+                f"There is no view '{view}'; choose one of {', '.join(get_args(View))}."
+            )
+        if reason := self.why_not(view):
+            raise SpotScopeError(reason)
+        if view != self.view:
+            self.view = view
+            self.changed.emit(frozenset({"view"}))
+
+    def why_not(self, view: View) -> str | None:
+        """Return why a view cannot be shown now, as a sentence, or None when it can."""
+        if self.section is None:
+            return "Open a section first."
+        if view in ("predicted", "error") and self.run is None:
+            return "There is no prediction of this section yet; make one in Predict."
+        if view in ("measured", "error", "subtype") and not self.section.section.has_spots:
+            return "This section is a slide alone, so nothing was measured on it."
+        if view == "subtype" and self.section.subtypes is None:
+            return "No spot of this section has a subtype."
+        if view == "error" and not (self.run and self.run.has_spots):
+            return "This run has no values at the spots, so there is no error to show."
+        if view in ("predicted", "error") and self.gene is not None:
+            assert self.run is not None
+            if self.gene not in self.run.genes:
+                return f"This run does not predict {self.gene}; choose one of its genes."
+        return None
+
+    def _first_view(self) -> View:
+        return "measured" if self.section is None or not self.why_not("measured") else "predicted"
+
+    # -- colour range -----------------------------------------------------------------------
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """The percentiles that the colours of the gene span; remembered for each gene."""
+        return self._percentiles.get(self.gene or "", PERCENTILES)
+
+    def set_percentiles(self, low: float, high: float) -> None:
+        """Choose the percentiles that the colours of the gene span.
+
+        Raises
+        ------
+        SpotScopeError
+            When they are not within 0 to 100, the lower one first.
+        """
+        if not 0 <= low < high <= 100:
+            raise SpotScopeError("Choose two percentiles between 0 and 100, the lower one first.")
+        if self.gene is not None and (low, high) != self.percentiles:
+            self._percentiles[self.gene] = (low, high)
+            self.changed.emit(frozenset({"range"}))
+
+    def limits(self) -> tuple[float, float] | None:
+        """Return the colour range that is shown now, or None when no gene is drawn."""
+        if self.section is None or self.gene is None or self.view == "subtype":
+            return None
+        if self.view == "error":
+            assert self.run is not None
+            return self.section.error_limits(self.gene, self.run, self.percentiles)
+        return self.section.limits(self.gene, self.run, self.percentiles)
+
+    def _active(self) -> OpenSection:
+        if self.section is None:
+            raise SpotScopeError("Open a section first.")
+        return self.section
+
+    def __repr__(self) -> str:
+        names = [one.name for one in self.sections]
+        return f"Workspace({names}, gene={self.gene!r}, view={self.view!r})"
