@@ -1,0 +1,1 @@
+"""Image encoders: patches of tissue in, numbers out."""

@@ -1,0 +1,438 @@
+"""The method protocol: settings, training, prediction, and a model on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib
+import json
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spotscope.data.panels import PanelSettings, choose_panel
+from spotscope.data.prediction import Prediction
+from spotscope.encoders.base import Encoder, get_encoder
+from spotscope.errors import SpotScopeError
+from spotscope.files import write_json, written_beside
+from spotscope.progress import Progress
+
+if TYPE_CHECKING:
+    from spotscope.data.cohort import Cohort
+    from spotscope.data.places import Places
+
+Arrays = dict[str, NDArray[Any]]
+
+FORMAT = 1
+"""Of the model folder; raised when an older SpotScope could not read it any more."""
+ENTRY_POINTS = "spotscope.methods"
+ARRAYS, SETTINGS, GENES, PROVENANCE = (
+    "model.safetensors",
+    "settings.json",
+    "genes.json",
+    "provenance.json",
+)
+# Imported when asked for: a method may stand on a heavy library.
+OURS = {
+    "mean": "spotscope.methods.mean:MeanMethod",
+    "knn": "spotscope.methods.knn:KnnMethod",
+    "ridge": "spotscope.methods.ridge:RidgeMethod",
+}
+
+
+class MethodSettings(BaseModel):
+    """What every method can be told; each method adds its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    panel: PanelSettings = Field(
+        default_factory=lambda: PanelSettings.model_validate({}),
+        title="Genes",
+        description="Which genes to learn, chosen on the training sections alone.",
+    )
+    seed: int = Field(
+        default=0, ge=0, title="Seed", description="The same seed gives the same model again."
+    )
+
+
+@dataclass
+class Provenance:
+    """Where a model comes from; written beside it and into every prediction.
+
+    Attributes
+    ----------
+    method, title
+        Which method.
+    encoder, encoder_fingerprint
+        The encoder by its resolved spec and its weights; empty when the method looks at no image.
+    patch_um, patch_px
+        The patch it sees.
+    training_sections, training_patients
+        Names, sorted.
+    n_spots
+        It was trained on.
+    seed
+        Of the settings.
+    scores
+        Of the validation during training, such as `pearson`.
+    versions
+        Of SpotScope and the libraries that matter.
+    created
+        UTC, ISO 8601.
+    """
+
+    method: str
+    title: str
+    encoder: str = ""
+    encoder_fingerprint: str = ""
+    patch_um: float = 0.0
+    patch_px: int = 0
+    training_sections: list[str] = field(default_factory=list)
+    training_patients: list[str] = field(default_factory=list)
+    n_spots: int = 0
+    seed: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+
+
+class Method(ABC):
+    """Learns expression from images of sections with spots, and predicts it anywhere.
+
+    A method of a third party subclasses this, says `name`, `title`, `summary` and `Settings`,
+    writes `learn`, `infer`, `arrays` and `restore`, and names its class as an entry point in the
+    group `spotscope.methods`; the rest is done here.
+
+    Parameters
+    ----------
+    settings
+        Of the class `Settings`, a dict of them, or None for the defaults.
+    encoder
+        A spec for `get_encoder`, or an encoder.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    uses_encoder: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        settings: MethodSettings | dict[str, Any] | None = None,
+        encoder: str | Encoder = "auto",
+    ) -> None:
+        self.settings = self._checked_settings(settings)
+        self.genes: list[str] = []
+        self.provenance = Provenance(self.name, self.title)
+        self.scores: dict[str, float] = {}
+        self._encoder = encoder
+
+    # -- what a method writes ---------------------------------------------------------------
+
+    @abstractmethod
+    def learn(self, cohort: Cohort, validation: Cohort | None, progress: Progress) -> None:
+        """Learn `self.genes` from the spots of `cohort`; may note `self.scores`."""
+
+    @abstractmethod
+    def infer(
+        self, places: Places, progress: Progress
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+        """Return expression (n, G), log1p of counts per 10,000, and its standard deviation.
+
+        The latter is (n, G), (n, 1) or None.
+        """
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Return all that was learnt, as named arrays."""
+
+    @abstractmethod
+    def restore(self, arrays: Arrays) -> None:
+        """Take back what `arrays` returned."""
+
+    # -- what everyone calls ----------------------------------------------------------------
+
+    @property
+    def encoder(self) -> Encoder:
+        """The image encoder, made when it is first needed."""
+        if not isinstance(self._encoder, Encoder):
+            self._encoder = get_encoder(self._encoder)
+            self._check_encoder(self._encoder)
+        return self._encoder
+
+    def fit(
+        self,
+        cohort: Cohort,
+        validation: Cohort | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from the sections of `cohort`.
+
+        Parameters
+        ----------
+        cohort
+            Training sections; the gene panel is chosen on them alone.
+        validation
+            Sections to choose settings on; without them a method splits `cohort` itself.
+        progress
+            Told what is being done.
+
+        Raises
+        ------
+        SpotScopeError
+            When the panel would be empty, or a section is in both cohorts.
+        """
+        if validation is not None and (twice := set(cohort.names) & set(validation.names)):
+            raise SpotScopeError(
+                f"Section '{min(twice)}' is both for training and for validation; leave it out of"
+                " one of them."
+            )
+        self.genes = choose_panel(cohort, self.settings.panel)
+        if validation is not None and (absent := set(self.genes) - set(validation.genes)):
+            raise SpotScopeError(
+                f"The validation sections do not measure '{min(absent)}'"
+                f" ({len(absent)} genes of the panel in all); validate on other sections."
+            )
+        self.scores = {}
+        self.provenance = self._provenance(cohort)
+        self.learn(cohort, validation, progress or Progress())
+        self.provenance.scores = {name: float(value) for name, value in self.scores.items()}
+        return self
+
+    def predict(self, places: Places, progress: Progress | None = None) -> Prediction:
+        """Predict the expression of `self.genes` at `places`.
+
+        The section's own counts, where it has any, are never looked at.
+        """
+        self._must_be_trained()
+        expression, uncertainty = self.infer(places, progress or Progress())
+        return Prediction(
+            genes=list(self.genes),
+            expression=np.asarray(expression, np.float32),
+            uncertainty=None if uncertainty is None else np.asarray(uncertainty, np.float32),
+            places=places,
+            provenance=dataclasses.asdict(self.provenance),
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder: safetensors and JSON, nothing that could run code."""
+        from safetensors.numpy import save_file
+
+        self._must_be_trained()
+        with written_beside(Path(folder)) as beside:
+            beside.mkdir()
+            arrays = {name: np.ascontiguousarray(value) for name, value in self.arrays().items()}
+            save_file(arrays, beside / ARRAYS)
+            write_json(beside / SETTINGS, self.settings.model_dump(mode="json"))
+            write_json(beside / GENES, self.genes)
+            record = {"format": FORMAT, **dataclasses.asdict(self.provenance)}
+            write_json(beside / PROVENANCE, record)
+
+    @classmethod
+    def load(cls, folder: str | Path, encoder: str | Encoder | None = None) -> Self:
+        """Read a model of this method from a folder.
+
+        Parameters
+        ----------
+        folder
+            That `save` wrote.
+        encoder
+            Where the encoder's weights now lie, when they have moved; they must be the same.
+
+        Raises
+        ------
+        SpotScopeError
+            When it is no model, of another method, of a newer version, or not whole.
+        """
+        folder = Path(folder)
+        record = read_record(folder)
+        if record["method"] != cls.name:
+            raise SpotScopeError(
+                f"The model in '{folder}' was made by the method '{record['method']}', not by"
+                f" '{cls.name}'; load it with `load_method`."
+            )
+        try:
+            known = {each.name for each in dataclasses.fields(Provenance)}
+            provenance = Provenance(**{k: v for k, v in record.items() if k in known})
+            model = cls(_read_json(folder, SETTINGS), encoder or provenance.encoder or "auto")
+            model.provenance, model.scores = provenance, provenance.scores
+            model.genes = [str(gene) for gene in _read_json(folder, GENES)]
+            model.restore(_read_arrays(folder))
+        except (TypeError, KeyError, ValueError) as error:
+            raise SpotScopeError(
+                f"The model in '{folder}' is damaged ({error}); copy or train it again."
+            ) from error
+        return model
+
+    # -- helpers ----------------------------------------------------------------------------
+
+    @classmethod
+    def _checked_settings(cls, settings: MethodSettings | dict[str, Any] | None) -> MethodSettings:
+        if isinstance(settings, cls.Settings):
+            return settings
+        content = settings.model_dump() if isinstance(settings, BaseModel) else settings or {}
+        try:
+            return cls.Settings.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(cls.Settings.model_fields)
+            raise SpotScopeError(
+                f"The setting '{where}' of '{cls.name}' is not right: {first['msg']}"
+                f" (its settings are {known})."
+            ) from error
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        wanted = self.provenance.encoder_fingerprint
+        if wanted and encoder.fingerprint != wanted:
+            raise SpotScopeError(
+                f"This model was trained with other weights of '{self.provenance.encoder}' than"
+                f" '{encoder.name}' has now; use the ones it was trained with, or train it again."
+            )
+
+    def _must_be_trained(self) -> None:
+        if not self.genes:
+            raise SpotScopeError("The model is not trained yet; train it or load one first.")
+
+    def _provenance(self, cohort: Cohort) -> Provenance:
+        libraries = ["spotscope", "numpy", *(["torch"] if self.uses_encoder else [])]
+        seen = self.encoder if self.uses_encoder else None
+        return Provenance(
+            method=self.name,
+            title=self.title,
+            encoder=seen.name if seen else "",
+            encoder_fingerprint=seen.fingerprint if seen else "",
+            patch_um=seen.patch_um if seen else 0.0,
+            patch_px=seen.patch_px if seen else 0,
+            training_sections=sorted(cohort.names),
+            training_patients=list(cohort.patients),
+            n_spots=cohort.n_spots,
+            seed=self.settings.seed,
+            versions={name: _version(name) for name in libraries},
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+
+
+def methods() -> dict[str, type[Method]]:
+    """Return all methods by name: ours, and those that other packages add by entry point."""
+    found = {name: _imported(path) for name, path in OURS.items()}
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in found:
+            continue
+        try:
+            method = point.load()
+        except Exception as error:  # noqa: BLE001 - a stranger's package must not take ours down
+            warnings.warn(f"The method '{point.name}' cannot be used: {error}", stacklevel=2)
+            continue
+        if isinstance(method, type) and issubclass(method, Method):
+            found[point.name] = method
+        else:
+            warnings.warn(
+                f"The method '{point.name}' cannot be used: it is no Method.", stacklevel=2
+            )
+    return found
+
+
+def get_method(name: str) -> type[Method]:
+    """Return the method that is called `name`.
+
+    Raises
+    ------
+    SpotScopeError
+        When there is none.
+    """
+    if name in OURS:
+        return _imported(OURS[name])
+    found = methods()
+    if name not in found:
+        raise SpotScopeError(f"There is no method '{name}'; choose {', '.join(sorted(found))}.")
+    return found[name]
+
+
+def load_method(folder: str | Path, encoder: str | Encoder | None = None) -> Method:
+    """Read a model of any method from a folder; see `Method.load`."""
+    record = read_record(Path(folder))
+    try:
+        method = get_method(record["method"])
+    except SpotScopeError as error:
+        raise SpotScopeError(
+            f"The model in '{folder}' was made by the method '{record['method']}', which is not"
+            " installed here; install the package that adds it."
+        ) from error
+    return method.load(folder, encoder)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the provenance of the model in a folder, without loading the model.
+
+    Raises
+    ------
+    SpotScopeError
+        When it is no model, or of a newer version.
+    """
+    if not (folder / PROVENANCE).is_file():
+        raise SpotScopeError(
+            f"'{folder}' is no model: it lacks '{PROVENANCE}'; name the folder that"
+            " `spotscope train` wrote."
+        )
+    record = _read_json(folder, PROVENANCE)
+    if not isinstance(record, dict) or not isinstance(record.get("method"), str):
+        raise SpotScopeError(f"'{folder / PROVENANCE}' does not say which method made the model.")
+    if int(record.get("format", 0)) > FORMAT:
+        made_by = record.get("versions", {}).get("spotscope", "a newer version")
+        raise SpotScopeError(
+            f"The model in '{folder}' was made by a newer SpotScope ({made_by}); update SpotScope"
+            " to use it."
+        )
+    return record
+
+
+def _read_json(folder: Path, name: str) -> Any:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _not_whole(folder, name) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SpotScopeError(
+            f"'{folder / name}' is damaged; copy or train the model again."
+        ) from error
+
+
+def _read_arrays(folder: Path) -> Arrays:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(folder / ARRAYS)
+    except FileNotFoundError as error:
+        raise _not_whole(folder, ARRAYS) from error
+    except SafetensorError as error:
+        raise SpotScopeError(
+            f"'{folder / ARRAYS}' is damaged; copy or train the model again."
+        ) from error
+
+
+def _not_whole(folder: Path, name: str) -> SpotScopeError:
+    return SpotScopeError(
+        f"The model in '{folder}' lacks '{name}'; copy the whole folder or train it again."
+    )
+
+
+def _imported(path: str) -> type[Method]:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
