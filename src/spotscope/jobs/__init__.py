@@ -1,0 +1,1 @@
+"""What a user starts, from the command line or a dock; each job reports and can be cancelled."""

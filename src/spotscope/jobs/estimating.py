@@ -1,0 +1,107 @@
+"""What a job will do and about how long it takes, told before it starts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spotscope.data.places import Places, default_stride_um
+from spotscope.slide.patches import read_patches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotscope.data.section import Section
+    from spotscope.methods.base import Method
+
+_SAMPLE = 16  # patches that are timed
+_BASE_BYTES = 600e6  # Python with its libraries
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """About what a job costs.
+
+    Attributes
+    ----------
+    places
+        Where the image is looked at on the user's behalf: spots, and cells of the grid.
+    patches
+        Patches to encode, those of the surroundings too.
+    seconds
+        When none of them was encoded before; shorter otherwise.
+    memory_bytes
+        At its peak.
+    """
+
+    places: int
+    patches: int
+    seconds: float
+    memory_bytes: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.places:,} places, {_duration(self.seconds)} unless features are at hand,"
+            f" {self.memory_bytes / 1e9:.1f} GB of memory"
+        )
+
+
+def estimate_training(method: Method, sections: Sequence[Section]) -> Estimate:
+    """Estimate the training of a method on sections; a few patches are encoded to time it."""
+    spots = [Places.on_spots(section) for section in sections]
+    genes = min(method.settings.panel.n_genes, min(len(section.genes) for section in sections))
+    return _estimate(method, spots, genes)
+
+
+def estimate_prediction(
+    method: Method, section: Section, stride_um: float | None = None, on_grid: bool = True
+) -> Estimate:
+    """Estimate the prediction of a section; a few patches are encoded to time it."""
+    places = [Places.on_spots(section)] if section.has_spots else []
+    if on_grid or not places:
+        places.append(Places.on_grid(section, stride_um))
+    return _estimate(method, places, len(method.genes))
+
+
+def _estimate(method: Method, parts: Sequence[Places], genes: int) -> Estimate:
+    count = sum(len(part) for part in parts)
+    if not method.uses_encoder:
+        return Estimate(count, 0, 1.0, _BASE_BYTES + count * genes * 8.0)
+    radii = getattr(method.settings, "context_um", ())
+    patches = count + (sum(_surroundings(part, method) for part in parts) if radii else 0)
+    values = method.encoder.width * (1 + len(radii)) + 2 * genes
+    return Estimate(
+        count,
+        patches,
+        patches * _seconds_a_patch(method, parts[0]),
+        _BASE_BYTES + 8.0 * count * values,
+    )
+
+
+def _surroundings(places: Places, method: Method) -> int:
+    """Return about how many touching patches cover what the places cover."""
+    stride_um = places.grid.stride_um if places.grid else 2 * default_stride_um(places.section)
+    return round(len(places) * (stride_um / method.encoder.patch_um) ** 2)
+
+
+def _seconds_a_patch(method: Method, places: Places) -> float:
+    encoder: Any = method.encoder
+    if hasattr(encoder, "table"):  # computed elsewhere: nothing is encoded
+        return 0.0
+    chosen = np.linspace(0, len(places) - 1, _SAMPLE).round().astype(int)
+    centres, slide = places.centres_px[chosen], places.section.slide
+    encoder.encode(read_patches(slide, centres[:1], encoder.patch_um, encoder.patch_px))  # warm
+    began = time.perf_counter()
+    encoder.encode(read_patches(slide, centres, encoder.patch_um, encoder.patch_px))
+    return (time.perf_counter() - began) / len(chosen)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours"
