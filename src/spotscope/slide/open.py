@@ -21,6 +21,9 @@ _BROWSABLE_PX = 4096
 """A coarsest level whose longer side is above this is halved further, in the cache folder."""
 
 
+_TIFF_STARTS = (b"II", b"MM")
+
+
 def open_slide(
     path: str | PathLike[str],
     *,
@@ -106,20 +109,25 @@ def _open(path: Path) -> Opened:
         return _open_folder(path)
     try:
         with path.open("rb") as file:
-            empty = not file.read(1)
+            start = file.read(4)
     except OSError as error:
         raise SpotScopeError(
             f"'{path.name}' cannot be read ({error.strerror}); check that you may read it."
         ) from error
-    if empty:
+    if not start:
         raise SpotScopeError(f"'{path.name}' is empty; copy or export it again.")
     ending = path.suffix.lower()
     if ending in flat.EXTENSIONS:
         return flat.open_flat(path)
     if vendor.is_vendor_slide(path):
         return vendor.open_vendor_slide(path)
-    if ending in tiff.EXTENSIONS or ending in vendor.EXTENSIONS:
+    if ending in tiff.EXTENSIONS or (ending in vendor.EXTENSIONS and start[:2] in _TIFF_STARTS):
         return tiff.open_tiff(path)
+    if ending in vendor.EXTENSIONS:
+        raise SpotScopeError(
+            f"'{path.name}' is not what its ending says, or lacks the files that belong beside it;"
+            " copy or export the slide again, with all of its files."
+        )
     raise SpotScopeError(
         f"'{path.name}' is not a slide that SpotScope reads; it reads {_all_endings()}."
     )
@@ -147,7 +155,9 @@ def _completed(path: Path, opened: Opened, progress: Progress) -> Opened:
 
     last = opened.levels[-1]
     kind = "whole" if opened.flat else f"below-{len(opened.levels)}"
-    cached = cache_folder() / "pyramids" / f"{opened.fingerprint}-{kind}.zarr"
+    # The time too: of a large file the fingerprint samples, and a small edit could pass it by.
+    key = f"{opened.fingerprint}-{path.stat().st_mtime_ns:x}-{kind}"
+    cached = cache_folder() / "pyramids" / f"{key}.zarr"
     if not (cached / "zarr.json").is_file():
         with written_beside(cached) as beside:
             write_pyramid(last, beside, with_source=opened.flat, progress=progress)
