@@ -19,7 +19,7 @@ def section(name="A1", patient="A", genes=("G0", "G1", "G2", "G3"), n=30, seed=0
     counts[:, 0] += 1
     centres = np.column_stack([np.arange(n), np.arange(n)]).astype(float)
     table = SpotTable(
-        csr_matrix(counts), list(genes), [f"{name}-{i}" for i in range(n)], centres, labels
+        lambda: csr_matrix(counts), list(genes), [f"{name}-{i}" for i in range(n)], centres, labels
     )
     spots, _ = make_spots(table, (1000, 1000), name)
     slide = SimpleNamespace(name=name, mpp_um=0.5)

@@ -19,7 +19,7 @@ def table(counts=None, **changes) -> SpotTable:
         "barcodes": [f"s{i}" for i in range(counts.shape[0])],
         "centres_px": np.column_stack([rows, np.full(len(counts), 5)]),
     }
-    return SpotTable(csr_matrix(counts), **(parts | changes))
+    return SpotTable(lambda: csr_matrix(counts), **(parts | changes))
 
 
 def test_rows_and_columns_are_swapped_into_x_and_y_and_back():

@@ -1,0 +1,1 @@
+"""Sections, cohorts, gene panels and what readers make them of."""

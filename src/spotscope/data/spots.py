@@ -11,7 +11,7 @@ from spotscope.data.section import SUBTYPE, some, x_y
 from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -28,7 +28,8 @@ class SpotTable:
     Attributes
     ----------
     counts
-        (n, G) raw counts, dense or sparse.
+        Reads the (n, G) raw counts, dense or sparse; names and positions alone are cheap, and a
+        preview needs no more.
     genes
         (G,) names; a name may come twice.
     barcodes
@@ -39,7 +40,7 @@ class SpotTable:
         (n,) subtype, None or empty where unlabelled.
     """
 
-    counts: Any
+    counts: Callable[[], Any]
     genes: Sequence[str]
     barcodes: Sequence[str]
     centres_px: NDArray[np.float64]
@@ -79,7 +80,7 @@ def make_spots(
     import pandas as pd
     from anndata import AnnData
 
-    counts = check_counts(table.counts, source)
+    counts = check_counts(table.counts(), source)
     barcodes = np.asarray(table.barcodes, dtype=str)
     _check_unique(barcodes, source)
     centres = np.asarray(table.centres_px, np.float64)
