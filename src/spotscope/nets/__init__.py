@@ -1,1 +1,1 @@
-"""Pure torch networks, losses and the retrieval index; nothing here knows of slides or sections."""
+"""Pure torch networks, losses and the retrieval index; none of it knows of slides."""

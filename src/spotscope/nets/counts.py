@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LARGE = 100.0  # from here on Stirling's series is exact to float32 and lgamma's difference is not
 

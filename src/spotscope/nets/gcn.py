@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from spotscope.nets.graph import Graph
+if TYPE_CHECKING:
+    from spotscope.nets.graph import Graph
 
 Readout = Literal["mean", "sum"]
 

@@ -5,12 +5,15 @@ No edge ever joins two sections. Positions may be in any one unit, micrometres a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Graph:
 
     def to(self, device: torch.device | str) -> Graph:
         """Return the graph on `device`."""
-        moved = (t.to(device) for t in (self.receivers, self.senders, self.weights))
-        return Graph(*moved, self.n)
+        return Graph(
+            self.receivers.to(device), self.senders.to(device), self.weights.to(device), self.n
+        )
 
     def propagate(self, x: Tensor) -> Tensor:
         """Return ``A x`` (n, d) for `x` (n, d): the weighted sum over each node's senders."""
@@ -59,9 +63,7 @@ class Graph:
     def averaged(self) -> Graph:
         """Return the graph whose `propagate` is the mean over senders; 0 without any."""
         total = self.weights.new_zeros(self.n).index_add(0, self.receivers, self.weights)
-        return Graph(
-            self.receivers, self.senders, self.weights / total[self.receivers], self.n
-        )
+        return Graph(self.receivers, self.senders, self.weights / total[self.receivers], self.n)
 
     def around(self, seeds: Tensor, hops: int = 1) -> tuple[Tensor, Graph]:
         """Return what `hops` propagations need to be exact at `seeds`.
@@ -87,9 +89,7 @@ class Graph:
         return nodes, Graph(place[kept[0]], place[kept[1]], self.weights[used], len(nodes))
 
 
-def knn_graph(
-    positions: Tensor, section: Tensor, k: int, *, symmetric: bool = True
-) -> Graph:
+def knn_graph(positions: Tensor, section: Tensor, k: int, *, symmetric: bool = True) -> Graph:
     """Join each spot to its `k` nearest others of its section, with weight one.
 
     Parameters
@@ -174,9 +174,7 @@ def block_diagonal(graphs: Sequence[Graph]) -> Graph:
     )
 
 
-def _by_section(
-    positions: Tensor, section: Tensor
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _by_section(positions: Tensor, section: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     points = positions.detach().cpu().numpy().astype(np.float64)
     codes = section.detach().cpu().numpy()
     for code in np.unique(codes):

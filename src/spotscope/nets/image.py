@@ -1,9 +1,9 @@
-"""Image encoders that can be trained: any torchvision or timm classifier without its last layer."""
+"""Image encoders that can be trained: a torchvision or timm classifier without its last layer."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -161,7 +161,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise SpotScopeError(f"'{path.name}' is not a whole safetensors file.") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises a dozen kinds for a bad file
+    except Exception as error:
         raise SpotScopeError(
             f"'{path.name}' holds more than plain weights or is damaged; save the state dict as"
             " safetensors."
@@ -186,9 +186,9 @@ def last_stage(trunk: nn.Module) -> list[nn.Module]:
     features = children.get("features")
     if features is not None:
         return _from_last_block(list(features.children()))
-    if "encoder" in children and hasattr(children["encoder"], "layers"):  # torchvision's ViT
-        encoder = children["encoder"]
-        return [list(encoder.layers.children())[-1], encoder.ln]
+    inside = dict(children["encoder"].named_children()) if "encoder" in children else {}
+    if "layers" in inside and "ln" in inside:  # torchvision's ViT
+        return [list(inside["layers"].children())[-1], inside["ln"]]
     if "layer4" in children:
         return [children["layer4"]]
     for stages in ("stages", "blocks", "layers"):
@@ -202,9 +202,10 @@ def last_stage(trunk: nn.Module) -> list[nn.Module]:
 
 
 def _from_last_block(blocks: list[nn.Module]) -> list[nn.Module]:
-    """Return the last block that holds other blocks, and what follows it."""
+    """Return the last block that is more than a convolution with its norm, and what follows."""
     deep = [i for i, block in enumerate(blocks) if sum(1 for _ in block.modules()) > 8]
-    return blocks[deep[-1] if deep else -1 :]
+    weighted = [i for i, block in enumerate(blocks) if any(True for _ in block.parameters())]
+    return blocks[(deep or weighted)[-1] :]
 
 
 def _from_torchvision(
@@ -223,7 +224,7 @@ def _from_torchvision(
     parent, _, last = linear[-1].rpartition(".")
     width = trunk.get_submodule(linear[-1]).in_features
     setattr(trunk.get_submodule(parent), last, nn.Identity())
-    return trunk, int(width), IMAGENET_MEAN, IMAGENET_STD  # type: ignore[arg-type]
+    return trunk, int(width), IMAGENET_MEAN, IMAGENET_STD
 
 
 def _from_timm(
@@ -234,9 +235,9 @@ def _from_timm(
     if not timm.is_model(name):
         raise SpotScopeError(f"timm has no network '{name}'; `timm.list_models()` lists them.")
     trunk = timm.create_model(name, pretrained=download, num_classes=0)
-    settings = trunk.pretrained_cfg
+    settings: dict[str, Any] = trunk.pretrained_cfg  # type: ignore[assignment]
     mean = tuple(settings.get("mean", IMAGENET_MEAN))
     std = tuple(settings.get("std", IMAGENET_STD))
     # Some networks keep layers between the pooling and the classifier.
-    width = getattr(trunk, "head_hidden_size", None) or trunk.num_features
+    width: Any = getattr(trunk, "head_hidden_size", None) or trunk.num_features
     return trunk, int(width), mean, std
