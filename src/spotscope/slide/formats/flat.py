@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jp2")
 
 _UM_PER_INCH = 25400.0
+_ORIENTATION = 0x0112
 _settings = threading.Lock()
 
 
@@ -121,7 +122,8 @@ def _notes(path: Path, picture: Image) -> Iterator[str]:
         yield f"'{path.name}' is scaled to 8 bits a colour."
     if picture.mode in ("LA", "RGBA", "PA") or "transparency" in picture.info:
         yield f"'{path.name}' has a transparent channel; it is shown on white."
-    if picture.getexif().get(0x0112, 1) > 1:
+    # Of a PNG, Pillow decodes all of it to answer.
+    if picture.format == "JPEG" and picture.getexif().get(_ORIENTATION, 1) > 1:
         yield (
             f"'{path.name}' asks to be shown turned or flipped; SpotScope shows its pixels as"
             " they are stored, which is what spot positions refer to."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -17,11 +19,11 @@ from spotscope.slide.levels import BLOCK_PX, LevelArray, ZarrLevel
 from spotscope.slide.mpp import MppSource, from_resolution, mpp_source, um_per
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 EXTENSIONS = (".tif", ".tiff", ".btf", ".tf8", ".qptiff", ".gtiff")
 
@@ -40,22 +42,35 @@ def open_tiff(path: Path) -> Opened:
     """
     import tifffile
 
+    with quiet_tifffile():
+        try:
+            tif = tifffile.TiffFile(path)
+        except (tifffile.TiffFileError, ValueError, KeyError, IndexError, OSError) as error:
+            raise _unreadable(path, str(error)) from error
+        try:
+            return _opened(path, tif)
+        except BaseException:
+            tif.close()
+            raise
+
+
+@contextmanager
+def quiet_tifffile() -> Iterator[None]:
+    """Keep tifffile from logging what is wrong with a file: we say it in one sentence."""
+    log = logging.getLogger("tifffile")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
     try:
-        tif = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, OSError) as error:
-        raise _unreadable(path, str(error)) from error
-    try:
-        return _opened(path, tif)
-    except BaseException:
-        tif.close()
-        raise
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _opened(path: Path, tif: TiffFile) -> Opened:
     series = _picture(path, tif)
     levels = [level for level in series.levels if min(level.keyframe.shape[:2]) >= 1]
     for level in levels:
-        _refuse_cut_short(path, level)
+        refuse_cut_short(path, level.pages)
     arrays = [_zarr_array(path, level) for level in levels]
     axes, fixed, notes = _axes(path, series)
     colour = _colour(path, tif, series, arrays[-1], axes, fixed)
@@ -113,17 +128,17 @@ def _picture(path: Path, tif: TiffFile) -> TiffPageSeries:
     return max(found, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
 
 
-def _refuse_cut_short(path: Path, level: TiffPageSeries) -> None:
-    """Refuse a file that ends before its last tile does."""
-    size = level.keyframe.parent.filehandle.size
-    for page in level.pages:
+def refuse_cut_short(path: Path, pages: Iterable[TiffPage | TiffFrame | None]) -> None:
+    """Refuse a file that ends before the last tile of its pages does."""
+    size = path.stat().st_size
+    for page in pages:
         if page is None:
             continue
         ends = np.asarray(page.dataoffsets, np.int64) + np.asarray(page.databytecounts, np.int64)
-        if len(ends) and int(ends.max()) > size:
+        if not ends.size or int(ends.max()) > size:
             raise SpotScopeError(
-                f"'{path.name}' is cut short: it is {size:,} bytes long but its pixels reach to"
-                f" {int(ends.max()):,}; copy or download it again."
+                f"'{path.name}' is cut short: its pixels reach beyond its end at {size:,} bytes;"
+                " copy or download it again."
             )
 
 

@@ -10,6 +10,7 @@ from spotscope.errors import SpotScopeError
 from spotscope.slide.colour import on_white
 from spotscope.slide.fingerprint import of_file
 from spotscope.slide.formats import Opened
+from spotscope.slide.formats.tiff import quiet_tifffile, refuse_cut_short
 from spotscope.slide.levels import LevelArray, downsample_of
 from spotscope.slide.mpp import MppSource, from_resolution, mpp_source
 
@@ -43,6 +44,7 @@ def open_vendor_slide(path: Path) -> Opened:
     """
     import openslide
 
+    _refuse_cut_short(path)
     try:
         slide = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
@@ -66,6 +68,19 @@ def open_vendor_slide(path: Path) -> Opened:
         closers=(slide.close,),
         downsamples=tuple(downsample_of(shape, level.shape) for level in levels),
     )
+
+
+def _refuse_cut_short(path: Path) -> None:
+    """Refuse a TIFF of a scanner that ends too soon, which OpenSlide meets only while browsing."""
+    import tifffile
+
+    with quiet_tifffile():
+        try:
+            tif = tifffile.TiffFile(path)
+        except (tifffile.TiffFileError, ValueError, KeyError, IndexError, OSError):
+            return  # no TIFF, or none that tifffile knows: OpenSlide judges it
+        with tif:
+            refuse_cut_short(path, tif.pages)
 
 
 class _Area:
