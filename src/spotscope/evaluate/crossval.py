@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from spotscope.data.cohort import Cohort, Fold, folds_by_patient, folds_by_section
@@ -17,7 +18,7 @@ from spotscope.methods.base import get_method
 from spotscope.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -150,21 +151,22 @@ def evaluate_methods(
     records: list[Record] = []
     scores: list[GeneScores] = []
     warnings = [fold.warning for fold in folds if fold.warning]
-    jobs = len(folds) * len(names)
-    for i, fold in enumerate(folds):
+    shares = _shares(names, len(folds))
+    for fold in folds:
         genes = choose_panel(fold.train, panel or PanelSettings())
         _check_markers(fold.train, markers)
         held_out = [_hold_out(one, fold.train, genes, markers) for one in fold.test.sections]
-        share = 0.2 / len(held_out)
         warnings += [held.warning for held in held_out if held.warning]
-        for j, name in enumerate(names, i * len(names)):
-            part = progress.part(j / jobs, (j + 1) / jobs)
+        trained = fold.train.n_spots / (fold.train.n_spots + fold.test.n_spots)
+        for name in names:
+            part = progress.part(*next(shares))
             part.report(0.0, f"{name}, without {fold.name}")
             method = _make(name, seen, (settings or {}).get(name, {}), [*genes, *markers])
-            method.fit(fold.train, progress=part.part(0.0, 0.8))
+            method.fit(fold.train, progress=part.part(0.0, trained))
+            rest = part.part(trained, 1.0)
             for k, held in enumerate(held_out):
-                rest = part.part(0.8 + k * share, 0.8 + (k + 1) * share)
-                score = _score(name, method, held, rest)
+                share = rest.part(k / len(held_out), (k + 1) / len(held_out))
+                score = _score(name, method, held, share)
                 scores.append(score)
                 records += section_records(
                     score.figures,
@@ -183,6 +185,20 @@ def evaluate_methods(
         list(dict.fromkeys(warnings)),
         scores,
     )
+
+
+def _shares(names: Sequence[str], n_folds: int) -> Iterator[tuple[float, float]]:
+    """Yield where each method of each fold begins and ends on the bar.
+
+    The first one that looks at images encodes them for all that follow, so it takes most.
+    """
+    looking = [get_method(name).uses_encoder for name in names] * n_folds
+    weights = [1.0] * len(looking)
+    if any(looking):
+        weights[looking.index(True)] = 8.0 * len(weights)
+    ends = list(accumulate(weights))
+    for weight, end in zip(weights, ends, strict=True):
+        yield (end - weight) / ends[-1], end / ends[-1]
 
 
 def _make(name: str, encoder: Encoder, settings: dict[str, Any], genes: Sequence[str]) -> Method:

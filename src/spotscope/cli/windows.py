@@ -1,0 +1,83 @@
+"""Commands that show sections in a window: view and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spotscope.cli.running import console, progress_shown
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(view)
+    app.command()(demo)
+
+
+def view(
+    paths: Annotated[list[Path], typer.Argument(help="Sections or slides.", show_default=False)],
+) -> None:
+    """Open sections or slides in napari.
+
+    Example:
+
+      spotscope view C5.zarr
+    """
+    from spotscope.jobs.opening import as_section
+
+    for path in paths:  # what cannot be opened is said before a window comes up
+        as_section(path)
+    import napari
+
+    from spotscope.plugin import open_section
+    from spotscope.plugin.docks import open_dock
+
+    viewer = napari.Viewer(title="SpotScope")
+    for path in paths:
+        open_section(viewer, path)
+    open_dock(viewer, "Genes")
+    napari.run()
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the study, the model and the picture.")
+    ] = Path("spotscope-demo"),
+    window: Annotated[
+        bool,
+        typer.Option(
+            "--window/--no-window", help="Open the window, or write its picture and stop."
+        ),
+    ] = True,
+) -> None:
+    """Show what SpotScope does, on a simulated study.
+
+    It simulates sections, trains on some patients, predicts another one and shows the prediction
+    and its error on the slide. Run again, it goes on from what is there.
+    """
+    from spotscope.evaluate.report import as_table
+    from spotscope.jobs.demo import run_demo
+
+    with progress_shown("Preparing the demonstration") as progress:
+        result = run_demo(out, progress=progress)
+    console().print(as_table(result.evaluation))
+
+    import napari
+
+    from spotscope.plugin import capture_window, open_section, show_gene, show_run
+    from spotscope.plugin.docks import open_dock
+
+    viewer = napari.Viewer(title="SpotScope")
+    open_section(viewer, result.held_out)
+    show_run(viewer, result.run_id)
+    show_gene(viewer, result.gene)
+    open_dock(viewer, "Genes")
+    if window:
+        napari.run()
+        return
+    picture = result.folder / "demo.png"
+    capture_window(viewer, picture)
+    viewer.close()
+    console().print(f"The picture of the window: {picture}")
