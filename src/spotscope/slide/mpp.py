@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 AGREE = 0.02
 """Relative difference up to which two statements count as the same."""
 
+USER = "you"
+"""Name of the source that the user is."""
+
 _PLAUSIBLE_UM = (0.02, 10.0)
 """Of resolution tags: 72 to 600 dpi, which programs write without a thought, is 42 µm and more."""
 
@@ -125,7 +128,7 @@ def choose_mpp(
                 f"Micrometres per pixel must be above zero, not {user:g}; scanners give about"
                 " 0.25 (40x) or 0.5 (20x)."
             )
-        stated.insert(0, MppSource("you", float(user)))
+        stated.insert(0, MppSource(USER, float(user)))
     if not stated:
         return None, ()
     taken = stated[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spotscope.slide.levels import WHITE, LevelArray
-from spotscope.slide.mpp import MppSource, choose_mpp
+from spotscope.slide.mpp import USER, MppSource, choose_mpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,18 +93,21 @@ class Slide:
     def stated_by(self, *sources: MppSource, user: float | None = None) -> Slide:
         """Return the same slide with more sources of micrometres per pixel, the new ones first.
 
-        A source of a name that is already there replaces it. Warnings go to `notes`.
+        What the user said stays before all others; a source of a name that is already there
+        replaces it. Warnings go to `notes`.
 
         Raises
         ------
         SpotScopeError
             When the user's value is no length above zero.
         """
-        names = {source.name for source in sources}
-        stated = (*sources, *(s for s in self.mpp_sources if s.name not in names))
+        if user is None:
+            user = next((s.mpp_um for s in self.mpp_sources if s.name == USER), None)
+        replaced = {USER, *(source.name for source in sources)}
+        stated = (*sources, *(s for s in self.mpp_sources if s.name not in replaced))
         mpp_um, warnings = choose_mpp(stated, user)
         if user is not None:
-            stated = (MppSource("you", float(user)), *(s for s in stated if s.name != "you"))
+            stated = (MppSource(USER, float(user)), *stated)
         _, before = choose_mpp(self.mpp_sources)
         kept = tuple(note for note in self.notes if note not in before)
         return replace(self, mpp_sources=stated, mpp_um=mpp_um, notes=(*kept, *warnings))
