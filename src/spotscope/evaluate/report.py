@@ -127,7 +127,9 @@ def _warnings(evaluation: Evaluation) -> list[str]:
 def _figure(metric: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.4g}" if metric == UNDEFINED else f"{value:.3f}"
+    if metric == UNDEFINED:
+        return f"{value:,.4g}"
+    return f"{value:.3f}".replace("-0.000", "0.000")
 
 
 def _is_number(cell: str) -> bool:
