@@ -137,7 +137,7 @@ def import_section(
                 f"'{slide.path.name}' does not state its micrometres per pixel and nothing else"
                 " does; give them with --mpp (about 0.25 for a 40x scan, 0.5 for 20x)."
             )
-        notes = [*slide.notes, *_notes(found, reading, patient)]
+        notes = [*slide.notes, *_notes(found, reading, patient, name)]
         section = Section(
             name or found.name,
             patient or found.patient or name or found.name,
@@ -262,12 +262,15 @@ def _read(found: Source, slide: Slide, mpp_um: float | None) -> tuple[Slide, Rea
     return slide.stated_by(*stated, user=mpp_um), reading
 
 
-def _notes(found: Source, reading: Reading | None, patient: str | None) -> list[str]:
+def _notes(
+    found: Source, reading: Reading | None, patient: str | None, name: str | None = None
+) -> list[str]:
     notes = found.notes if reading is None else [*found.notes, *reading.notes]
     if patient:
         return [note for note in notes if not note.startswith("The patient was taken")]
     if found.patient is None:
-        return [*notes, f"No patient was named, so the section's name '{found.name}' stands in."]
+        name = name or found.name
+        return [*notes, f"No patient was named, so the section's name '{name}' stands in."]
     return notes
 
 

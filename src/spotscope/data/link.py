@@ -51,7 +51,7 @@ def find(link: dict[str, Any], store: Path) -> Path:
     for place in places:
         if place.exists():
             if _size(place) == link["size"] and _key(place) == link["key"]:
-                return place
+                return Path(os.path.normpath(place))
             changed = changed or place
     if changed is not None:
         raise SpotScopeError(

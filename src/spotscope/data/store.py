@@ -314,11 +314,11 @@ def _write_thumbnail(section: Section, out: Path, factor: float) -> None:
     picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
     scale = picture.height / (pyramid["0"].shape[1] * factor)
     library = {
-        "images": {"lowres": np.asarray(picture)},
+        "images": {"hires": np.asarray(picture)},
         "scalefactors": {
-            "tissue_lowres_scalef": scale,
+            "tissue_hires_scalef": scale,
             "spot_diameter_fullres": 2 * _radius_px(section),
         },
     }
     table = zarr.open_group(out / "tables" / TABLE, mode="r+", use_consolidated=False)
-    write_elem(table["uns"], "spatial", {section.name: library})
+    write_elem(table["uns"], "spatial", {section.name.replace("/", "-"): library})
