@@ -80,7 +80,7 @@ def make_section(folder, name="C2", patient="C", labels=True, spots=True):
     store = Path(folder) / f"{name}.zarr"
     zarr.open_group(store, mode="w")
     table = make_spots(labels=labels, seed=len(name)) if spots else None
-    return Section(name, patient, make_slide(store), table, 100.0, store)
+    return Section(name, patient, make_slide(store), table, 50.0, store)
 
 
 def add_run(section, run_id="ridge-stain-1", patients=("A",), sections=("A1",), grid=True):
@@ -154,6 +154,18 @@ def c3(_stores):
 def slide_alone(_stores):
     """A slide without spots, with a run on a grid."""
     return _stores["alone"].opened
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A section of its own, without runs, that a test may write to."""
+    return OpenSection(make_section(tmp_path))
+
+
+@pytest.fixture
+def predict():
+    """A function that adds a run to a section's store."""
+    return add_run
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """Which docks there are, where they go, and how one opens another."""
 
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QTabWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QTabBar, QTabWidget
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -33,7 +36,7 @@ def full_name(name: str) -> str:
 def find_dock(viewer: Any, name: str) -> Dock | None:
     """Return a dock that is open."""
     docks = viewer.window.dock_widgets
-    return docks[full_name(name)] if full_name(name) in docks else None
+    return docks.get(full_name(name))
 
 
 def open_dock(viewer: Any, name: str) -> Dock:
@@ -55,9 +58,11 @@ def open_dock(viewer: Any, name: str) -> Dock:
 def settle(widget: QWidget) -> None:
     """Put a dock among the others of ours: tabs on the right, tables below."""
     frame = widget.parent()
-    if not isinstance(frame, QDockWidget) or not isinstance(frame.window(), QMainWindow):
+    if not isinstance(frame, QDockWidget):
         return
     window = frame.window()
+    if not isinstance(window, QMainWindow):
+        return
     name = frame.objectName().removesuffix(" (SpotScope)")
     frame.setWindowTitle(name)  # the tab's text; the title bar keeps the full name
     right = Qt.DockWidgetArea.RightDockWidgetArea
@@ -79,4 +84,6 @@ def settle(widget: QWidget) -> None:
     if others and window.dockWidgetArea(frame) == right:
         window.tabifyDockWidget(others[-1], frame)
         frame.raise_()
+        for bar in window.findChildren(QTabBar):
+            bar.setDrawBase(False)
     window.resizeDocks([frame], [_WIDTH], Qt.Orientation.Horizontal)

@@ -19,8 +19,19 @@ def aliases() -> dict[str, str]:
 
 
 def known_as(gene: str) -> list[str]:
-    """Return the other names of a gene."""
-    return [name for name, symbol in aliases().items() if symbol == gene.upper()]
+    """Return the other names of a gene, each in one spelling, the usual ones first."""
+    return _names_of().get(gene.upper(), [])
+
+
+@cache
+def _names_of() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, symbol in aliases().items():
+        names = found.setdefault(symbol, [])
+        plain = name.replace("-", "")
+        if plain not in (symbol, *names):
+            names.append(plain)
+    return found
 
 
 def search_genes(genes: Sequence[str], text: str) -> list[str]:

@@ -1,11 +1,15 @@
 """Genes: search one, choose measured, predicted or error, and the colour range."""
 
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer
+from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
@@ -15,7 +19,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QListView,
     QPushButton,
-    QToolButton,
 )
 from superqt import QDoubleRangeSlider
 
@@ -23,7 +26,7 @@ from spotscope.errors import SpotScopeError
 from spotscope.plugin import colours
 from spotscope.plugin.gene_search import known_as, search_genes
 from spotscope.plugin.keys import SEARCH_KEY, SPOTS_KEY, VIEW_KEYS
-from spotscope.plugin.widgets import ColourBar, Dock, Legend, number, wrapped
+from spotscope.plugin.widgets import ColourBar, Dock, Legend, number, two_decimals, wrapped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,7 +62,7 @@ class GeneModel(QAbstractListModel):
         self.genes, self.predicted = genes, predicted
         self.endResetModel()
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Return how many genes there are."""
         return len(self.genes)
 
@@ -70,12 +73,13 @@ class GeneModel(QAbstractListModel):
         gene = self.genes[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
             others = known_as(gene)
-            name = f"{gene}   ({', '.join(others[:2])})" if others else gene
-            return name if self._is_predicted(gene) else f"{name}   — not predicted"
+            return f"{gene}   {', '.join(others[:2])}" if others else gene
+        if self.predicted is not None and gene not in self.predicted:
+            if role == Qt.ItemDataRole.ForegroundRole:
+                return QBrush(QColor(128, 128, 128))
+            if role == Qt.ItemDataRole.ToolTipRole:
+                return f"{gene} was measured, but this run does not predict it"
         return None
-
-    def _is_predicted(self, gene: str) -> bool:
-        return self.predicted is None or gene in self.predicted
 
 
 class GenesDock(Dock):
@@ -145,9 +149,9 @@ class GenesDock(Dock):
         row = QHBoxLayout()
         row.setSpacing(2)
         self._views = QButtonGroup(self)
-        self.buttons: dict[View, QToolButton] = {}
+        self.buttons: dict[View, QPushButton] = {}
         for view, name in _NAMES.items():
-            button = QToolButton()
+            button = QPushButton()
             key = _KEY_OF.get(view)
             button.setText(f"{name} ({key})" if key else name)
             button.setCheckable(True)
@@ -296,7 +300,7 @@ class GenesDock(Dock):
         r = section.correlation(run, gene)
         if np.isnan(r):
             return f"r is undefined: {gene} does not vary here · {run.protocol}"
-        return f"<b>r {number(r)}</b> · {run.protocol}"
+        return f"<b>r {two_decimals(r)}</b> · {run.protocol}"
 
     # -- hands ------------------------------------------------------------------------------
 

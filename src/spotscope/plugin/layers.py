@@ -31,7 +31,8 @@ ORDER: tuple[Role, ...] = ("slide", "prediction", "spots", "error")
 """From below."""
 
 SPOT_OPACITY = 0.8
-MAP_OPACITY = 0.65
+MAP_OPACITY = 0.75
+_OUTLINE = "#1f2a6b"
 
 
 def metadata(opened: OpenSection, role: Role, **more: Any) -> dict[str, Any]:
@@ -85,8 +86,8 @@ def spots_layer(opened: OpenSection, role: Role = "spots") -> LayerDataTuple:
         spots = {
             "size": opened.diameter_px,
             "face_color": neutral_faces(opened),
-            "border_color": colours.UNKNOWN_COLOUR,
-            "border_width": 0.04,
+            "border_color": _OUTLINE,
+            "border_width": 0.06,
             "features": {"barcode": opened.section.barcodes},
             "blending": "translucent_no_depth",
         }
@@ -113,7 +114,7 @@ def prediction_layer(opened: OpenSection, run: Run) -> LayerDataTuple:
 
 def neutral_faces(opened: OpenSection) -> NDArray[np.float32]:
     """Return (n, 4) colours that let the tissue through: no gene is chosen yet."""
-    return np.tile(np.array([0.62, 0.62, 0.62, 0.15], np.float32), (opened.n_spots, 1))
+    return np.tile(np.array([1.0, 1.0, 1.0, 0.1], np.float32), (opened.n_spots, 1))
 
 
 def recolour_spots(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csc_matrix
 
-    from spotscope.data.runs import Run
+    from spotscope.data.runs import Run, Where
     from spotscope.data.section import Section
 
 _GENES_KEPT = 64
@@ -190,7 +190,7 @@ class OpenSection:
     def _place_of(self) -> dict[str, int]:
         return {str(gene): place for place, gene in enumerate(self.section.genes)}
 
-    def _read(self, run: Run, gene: str, where: str) -> NDArray[np.float32]:
+    def _read(self, run: Run, gene: str, where: Where) -> NDArray[np.float32]:
         from spotscope.data.runs import read_gene
 
         return self._keep(

@@ -1,5 +1,8 @@
 """Quality: genes by how well they are predicted, the scatter of one, the histogram of all."""
 
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.colours import UNIT
-from spotscope.plugin.widgets import Dock, number
+from spotscope.plugin.widgets import Dock, two_decimals
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 _SCATTER_SPOTS = 5_000
 _FOLDED_BELOW_PX = 850
+_FOLDED_HEIGHT_PX, _ANY_HEIGHT = 64, 16_777_215
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,15 @@ class QualityModel(QAbstractTableModel):
         self.quality = quality
         self.endResetModel()
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Return how many genes there are."""
         return len(self.quality.genes) if self.quality else 0
 
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+    def columnCount(self, parent: QModelIndex | None = None) -> int:
         """Return how many columns there are."""
         return len(self.COLUMNS)
 
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
+    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:
         """Return the titles and what they mean."""
         if orientation == Qt.Orientation.Horizontal:
             if role == Qt.ItemDataRole.DisplayRole:
@@ -126,7 +130,7 @@ class QualityModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             if isinstance(value, str):
                 return value
-            return "undefined" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
+            return "undefined" if np.isnan(value) else two_decimals(value)
         if role == Qt.ItemDataRole.UserRole:
             # Undefined figures lie below all others.
             return -np.inf if not isinstance(value, str) and np.isnan(value) else value
@@ -147,7 +151,9 @@ class QualityDock(Dock):
     """Shows where the active run can be trusted."""
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
-        super().__init__(napari_viewer, "Open a section with a prediction to see its quality.")
+        super().__init__(
+            napari_viewer, "Open a section with a prediction to see its quality.", begin_here=False
+        )
         self._kept: dict[tuple[str, str], Quality] = {}
         self._pending: tuple[str, str] | None = None
         self.fold = QToolButton()
@@ -243,7 +249,7 @@ class QualityDock(Dock):
                     self._on_scored,
                 )
         self.model.show(quality)
-        self.split.setVisible(quality is not None and not self.fold.isChecked())
+        self._fit()
         if quality is not None:
             self._summarise(quality, run)
 
@@ -258,7 +264,7 @@ class QualityDock(Dock):
         assert run is not None
         undefined = int(np.isnan(quality.r).sum())
         median = float(np.nanmedian(quality.r)) if undefined < len(quality.r) else float("nan")
-        text = f"{run.title} · median r {number(median)} over {len(quality.genes):,} genes"
+        text = f"{run.title} · median r {two_decimals(median)} over {len(quality.genes):,} genes"
         if undefined:
             text += f" ({undefined} undefined)"
         self.summary.setText(f"{text} · {run.protocol}")
@@ -292,7 +298,7 @@ class QualityDock(Dock):
         self.scatter.setXRange(low, high, padding=0.03)
         self.scatter.setYRange(low, high, padding=0.03)
         r = quality.r[row]
-        said = "r undefined" if np.isnan(r) else f"r {number(r)}"
+        said = "r undefined" if np.isnan(r) else f"r {two_decimals(r)}"
         self.scatter.setTitle(f"{gene} · {said} · {run.protocol}", size="9pt")
         self._mark.setVisible(bool(np.isfinite(r)))
         if np.isfinite(r):
@@ -320,8 +326,15 @@ class QualityDock(Dock):
     def _on_fold(self, folded: bool) -> None:
         self.fold.setArrowType(Qt.ArrowType.RightArrow if folded else Qt.ArrowType.DownArrow)
         self.fold.setToolTip("Show the table and the plots" if folded else "Fold away")
-        self.split.setVisible(not folded and self.model.quality is not None)
-        self.setMaximumHeight(64 if folded else 16_777_215)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Take no more height than there is to show."""
+        filled = self.model.quality is not None
+        shown = filled and not self.fold.isChecked()
+        self.fold.setVisible(filled)
+        self.split.setVisible(shown)
+        self.setMaximumHeight(_ANY_HEIGHT if shown else _FOLDED_HEIGHT_PX)
 
     def _is_low(self) -> bool:
         from qtpy.QtWidgets import QApplication

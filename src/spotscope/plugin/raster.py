@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 POINTS_BELOW = 50_000
 """From this many spots on, they are drawn as a picture."""
 
-_PIXELS_PER_PITCH = 2.0
+_PIXELS_A_BIN = 2.0
+_PIXELS_A_SPOT = 4.0
 _MOST_PIXELS_A_SIDE = 6_000
 
 
@@ -59,9 +60,11 @@ class SpotRaster:
 
         centres = np.asarray(centres_px, np.float64)
         bins = diameter_px >= 0.9 * pitch_px
-        radius = 0.75 * pitch_px if bins else diameter_px / 2
         low, high = centres.min(axis=0) - pitch_px / 2, centres.max(axis=0) + pitch_px / 2
-        step = max(pitch_px / _PIXELS_PER_PITCH, float((high - low).max()) / _MOST_PIXELS_A_SIDE)
+        step = pitch_px / _PIXELS_A_BIN if bins else diameter_px / _PIXELS_A_SPOT
+        step = max(step, float((high - low).max()) / _MOST_PIXELS_A_SIDE)
+        # No spot is so small beside a pixel that it falls between the pixels' centres.
+        radius = max(0.75 * pitch_px if bins else diameter_px / 2, 0.75 * step)
         origin = low + step / 2
         rows, cols = np.maximum(np.ceil((high - low) / step).astype(int), 1)
         spot_of = np.empty((rows, cols), np.int32)

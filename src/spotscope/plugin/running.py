@@ -9,6 +9,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
@@ -52,7 +53,7 @@ class _Task:
         except SpotScopeError as error:
             log.info("%s: %s", self._title, error)
             return Failure(str(error), traceback.format_exc())
-        except Exception as error:  # noqa: BLE001 - a thread has nobody above it
+        except Exception as error:
             log.exception("%s failed", self._title)
             sentence = (
                 f"{self._title} failed because of a defect in SpotScope"
@@ -62,6 +63,8 @@ class _Task:
 
     def _tell(self, step: Step) -> None:
         """Pass a step on, but not more often than a person can read."""
+        if not isalive(self._job):
+            raise Cancelled  # the window is gone, and the job with it
         now = time.monotonic()
         if now - self._told >= 1 / _STEPS_A_SECOND or step.fraction >= 1 or step.values:
             self._told = now

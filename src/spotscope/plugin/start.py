@@ -1,5 +1,8 @@
 """How to begin: what a dock shows while nothing is open."""
 
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 from functools import partial
@@ -27,9 +30,11 @@ class StartPanel(QWidget):
         Where sections are opened.
     sentence
         What the dock is for.
+    with_open
+        Whether to offer the dock Open.
     """
 
-    def __init__(self, viewer: Any, sentence: str) -> None:
+    def __init__(self, viewer: Any, sentence: str, with_open: bool = True) -> None:
         super().__init__()
         self._viewer = viewer
         self.message = Message()
@@ -51,9 +56,11 @@ class StartPanel(QWidget):
             layout.addWidget(button)
         layout.addWidget(self.job_bar)
         layout.addWidget(self.message)
-        layout.addStretch(1)
+        self.open.setVisible(with_open)
+        if with_open:
+            layout.addStretch(1)
 
-    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+    def showEvent(self, event: Any) -> None:
         """Say whether there is anything recent."""
         super().showEvent(event)
         known = bool(recent())

@@ -1,5 +1,8 @@
 """What several docks are built of."""
 
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +19,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QStackedLayout,
+    QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -43,9 +46,13 @@ class Dock(QWidget):
         The viewer, which napari fills in.
     empty
         One sentence while no section is open; None for docks that need none.
+    begin_here
+        Whether the buttons that open something stand below the sentence.
     """
 
-    def __init__(self, napari_viewer: ViewerModel, empty: str | None = None) -> None:
+    def __init__(
+        self, napari_viewer: ViewerModel, empty: str | None = None, begin_here: bool = True
+    ) -> None:
         super().__init__()
         self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.workspace: Workspace = drawing_of(self.viewer).workspace
@@ -55,15 +62,31 @@ class Dock(QWidget):
         self.job_bar = JobBar()
         content = QWidget()
         content.setLayout(self.body)
-        self._stack = QStackedLayout(self)
-        self._stack.setContentsMargins(0, 0, 0, 0)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        self._stack = QStackedWidget()
+        grow = QSizePolicy.Policy.Expanding
+        self._stack.setSizePolicy(grow, grow)
+        outer.addWidget(self._stack, 1)
+        # What must be in sight however far the dock is scrolled.
+        self.footer = QVBoxLayout()
+        self.footer.setContentsMargins(8, 0, 8, 4)
+        outer.addLayout(self.footer)
         self._needs_section = empty is not None
         if empty is not None:
-            from spotscope.plugin.start import StartPanel
-
-            self._stack.addWidget(scrolled(StartPanel(self.viewer, empty)))
+            self._stack.addWidget(scrolled(self._empty(empty, begin_here)))
         self._stack.addWidget(scrolled(content))
         self.workspace.changed.connect(self._on_workspace)
+
+    def _empty(self, sentence: str, begin_here: bool) -> QWidget:
+        if begin_here:
+            from spotscope.plugin.start import StartPanel
+
+            return StartPanel(self.viewer, sentence)
+        label = wrapped(sentence)
+        label.setContentsMargins(8, 8, 8, 8)
+        label.setAlignment(Qt.AlignmentFlag.AlignTop)
+        return label
 
     def begin(self) -> None:
         """Show the workspace as it is; called once a dock is built."""
@@ -152,7 +175,6 @@ class ColourBar(QWidget):
         self._limits = (0.0, 1.0)
         self._strip = QImage()
         self.setMinimumWidth(200)
-        self.setFixedHeight(3 * self.fontMetrics().height() + 26)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_scale(
@@ -180,12 +202,16 @@ class ColourBar(QWidget):
         """
         self._title, self._unit, self._limits, self._ends = title, unit, limits, ends
         steps = np.ascontiguousarray(np.rint(np.asarray(colours) * 255).astype(np.uint8))
-        image = QImage(steps.data, len(steps), 1, 4 * len(steps), QImage.Format.Format_RGBA8888)
+        image = QImage(
+            steps.tobytes(), len(steps), 1, 4 * len(steps), QImage.Format.Format_RGBA8888
+        )
         self._strip = image.copy()
+        lines = 3 if any(ends) else 2
+        self.setFixedHeight(lines * self.fontMetrics().height() + 26)
         self.setToolTip(f"{title}, {unit}: {limits[0]:.2f} to {limits[1]:.2f}")
         self.update()
 
-    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+    def paintEvent(self, event: Any) -> None:
         """Draw title, unit, strip and ticks."""
         if self._strip.isNull():
             return
@@ -222,8 +248,7 @@ class Legend(QWidget):
         """Show (name, `#rrggbb`, number of spots)."""
         while self._grid.count():
             item = self._grid.takeAt(0)
-            if item is not None and item.widget() is not None:
-                item.widget().deleteLater()
+            item.widget().deleteLater()
         for row, (name, colour, count) in enumerate(classes):
             self._grid.addWidget(Swatch(colour), row, 0)
             self._grid.addWidget(wrapped(name), row, 1)
@@ -240,7 +265,7 @@ class Swatch(QWidget):
         self._colour = QColor(colour)
         self.setFixedSize(14, 14)
 
-    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+    def paintEvent(self, event: Any) -> None:
         """Fill the square."""
         painter = QPainter(self)
         painter.fillRect(self.rect(), self._colour)
@@ -263,6 +288,12 @@ def scrolled(content: QWidget) -> QScrollArea:
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(content)
     return area
+
+
+def two_decimals(value: float) -> str:
+    """Write a figure with two decimals and a true minus."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def number(value: float) -> str:

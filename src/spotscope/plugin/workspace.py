@@ -87,14 +87,23 @@ class Workspace:
 
     # -- runs -------------------------------------------------------------------------------
 
-    def refresh_runs(self, show: str | None = None) -> None:
-        """Read the active section's runs again, and show the one of that id."""
-        if self.section is None:
+    def refresh_runs(self, show: str | None = None, opened: OpenSection | None = None) -> None:
+        """Read a section's runs again, and show the one of that id.
+
+        Parameters
+        ----------
+        show
+            The run to show; None keeps the one that is shown, or takes the newest.
+        opened
+            The section; None takes the active one.
+        """
+        opened = opened or self._active()
+        opened.read_runs()
+        if opened is not self.section:
             return
         before = self.run.id if self.run else None
-        self.section.read_runs()
+        newest = opened.runs[0].id if opened.runs else None
         self.changed.emit(frozenset({"runs"}))
-        newest = self.section.runs[0].id if self.section.runs else None
         self.show_run(show or before or newest)
 
     def show_run(self, run_id: str | None) -> None:

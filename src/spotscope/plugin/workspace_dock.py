@@ -1,5 +1,8 @@
 """Workspace: the sections that are open, and all docks laid out at once."""
 
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
