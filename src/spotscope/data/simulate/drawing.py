@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage, special
 from scipy.spatial import cKDTree
 
-from spotscope.data.simulate.fields import jittered_lattice, smooth_noise, tiled, upsample
+from spotscope.data.simulate.fields import jittered_lattice, periodic_noise, tiled, upsample
 from spotscope.data.simulate.nuclei import Nuclei, NucleusBank
 from spotscope.data.simulate.settings import ADIPOSE, IMMUNE, INVASIVE
 from spotscope.data.simulate.structures import (
@@ -29,6 +29,8 @@ from spotscope.data.simulate.structures import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from spotscope.data.simulate.geometry import SectionGeometry
@@ -59,19 +61,18 @@ class Textures:
     """Periodic textures that all sections of a study share."""
 
     def __init__(self, rng: np.random.Generator, mpp_um: float) -> None:
-        shape = (_TILE, _TILE)
         um = 1 / mpp_um
-        self.grain = smooth_noise(rng, shape, 1.1 * um, wrap=True)
-        self.speck = smooth_noise(rng, shape, 2.0 * um, wrap=True)
-        self.cloud = smooth_noise(rng, shape, 7 * um, wrap=True)
-        self.nests = smooth_noise(rng, shape, 15 * um, wrap=True)
-        self.wide = smooth_noise(rng, shape, 45 * um, wrap=True)
+
+        def noise(scale_um: float) -> NDArray[np.float32]:
+            return periodic_noise(rng, _TILE, (scale_um * um, scale_um * um))
+
+        self.grain = noise(1.1)
+        self.speck = noise(2.0)
+        self.cloud = noise(7.0)
+        self.nests = noise(15.0)
+        self.wide = noise(45.0)
         # Fibres: rows across (2 texels a µm), columns along (1 texel a µm).
-        fibres = np.zeros(shape, np.float32)
-        for width, length, share in ((1.6, 24, 1.0), (6.0, 60, 0.9)):
-            noise = rng.standard_normal(shape, dtype=np.float32)
-            noise = ndimage.gaussian_filter(noise, (width, length), mode="wrap")
-            fibres += share * noise / noise.std()
+        fibres = periodic_noise(rng, _TILE, (1.6, 24)) + 0.9 * periodic_noise(rng, _TILE, (6, 60))
         self.fibres = fibres / fibres.std()
 
 
@@ -118,11 +119,13 @@ class SectionPainter:
         self._cells = self._map(patient.cellularity(self._places))
         self._nuclei: list[Nuclei] = []
 
-    def draw(self) -> Drawing:
-        """Draw the ground, the structures on it, and the nuclei."""
+    def draw(self, check: Callable[[], None]) -> Drawing:
+        """Draw the ground, the structures on it, and the nuclei; `check` may stop it between."""
         planes = self._ground()
+        check()
         self._tumour_nests(planes)
         self._fat(planes)
+        check()
         painter = StructurePainter(self._rng, planes)
         patient = self._geometry.patient
         for draw, (centres, radii) in (
@@ -132,8 +135,10 @@ class SectionPainter:
         ):
             for centre, radius in zip(self._geometry.to_section(centres), radii, strict=True):
                 draw(centre, float(radius))
+        check()
         self._edge(planes)
         self._sow(planes)
+        check()
         for kind, rings in planes.rings.items():
             rows = np.concatenate(rings)
             self._nuclei.append(Nuclei(kind, rows[:, :2], rows[:, 2]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import fft, ndimage, sparse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,13 +14,26 @@ Array = np.ndarray
 
 
 def smooth_noise(
-    rng: np.random.Generator, shape: tuple[int, int], scale: float, *, wrap: bool = False
+    rng: np.random.Generator, shape: tuple[int, int], scale: float
 ) -> NDArray[np.float32]:
     """Gaussian noise blurred to `scale` cells, mean 0 and standard deviation 1."""
     noise = rng.standard_normal(shape, dtype=np.float32)
-    noise = ndimage.gaussian_filter(noise, scale, mode="wrap" if wrap else "reflect")
+    noise = ndimage.gaussian_filter(noise, scale, mode="reflect")
     noise -= noise.mean()
     return noise / noise.std()
+
+
+def periodic_noise(
+    rng: np.random.Generator, side: int, scale: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Square tile of noise blurred to `scale` cells along rows and columns, without a seam."""
+    wave = fft.rfft2(rng.standard_normal((side, side), dtype=np.float32))
+    rows = np.exp(-2 * (np.pi * scale[0] * fft.fftfreq(side)) ** 2)
+    cols = np.exp(-2 * (np.pi * scale[1] * fft.rfftfreq(side)) ** 2)
+    wave *= (rows[:, None] * cols).astype(np.float32)
+    wave[0, 0] = 0
+    noise = fft.irfft2(wave, s=(side, side))
+    return (noise / noise.std()).astype(np.float32)
 
 
 def node_shape(shape_px: tuple[int, int], step: int) -> tuple[int, int]:

@@ -118,6 +118,7 @@ def simulate_study(
         )
     settings = settings or StudySettings()
     progress = progress or Progress()
+    progress.report(0.0, "Drawing the sections")
     root = np.random.SeedSequence(seed)
     for_genes, for_bank, *for_patients = root.spawn(2 + n_patients)
     genes = gene_model(np.random.default_rng(for_genes))
@@ -134,7 +135,7 @@ def simulate_study(
         progress.check()
         patient, index, sequence = job
         rng = np.random.default_rng(sequence)
-        return _draw_section(rng, patient, index, genes, textures, bank, settings)
+        return _draw_section(rng, patient, index, genes, textures, bank, settings, progress)
 
     # Each section has its own generator, so the threads' order changes nothing.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -230,9 +231,10 @@ def _draw_section(
     textures: Textures,
     bank: NucleusBank,
     settings: StudySettings,
+    progress: Progress,
 ) -> SimulatedSection:
     geometry = SectionGeometry.draw(rng, patient.tissue, settings)
-    drawing = SectionPainter(rng, geometry, textures, bank).draw()
+    drawing = SectionPainter(rng, geometry, textures, bank).draw(progress.check)
     stain = patient.stain.varied(rng)
     image = stain.colours(rng, drawing.haematoxylin, drawing.eosin, blur_px=0.6 / settings.mpp_um)
     truth = _truth(geometry, drawing.nuclei, patient, genes, settings)
@@ -273,6 +275,7 @@ def _truth(
         shares=np.stack([over_spot(s) for s in geometry.patient.shares(places).T]),
         density=over_spot(counted / cell_mm2),
         field=over_spot(geometry.patient.field(places)),
+        tissue=over_spot((geometry.patient.depth_um(places) > 0).astype(np.float32)),
         genes=genes,
         batch=patient.batch,
         step_px=step,

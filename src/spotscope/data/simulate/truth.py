@@ -56,6 +56,9 @@ class Truth:
         (rows, cols) nuclei per mm², averaged over a spot.
     field
         (rows, cols) the smooth field, averaged over a spot.
+    tissue
+        (rows, cols) share of a spot that tissue covers; on bare glass the regions go on, so that
+        maps have no edge, but nothing is there to be predicted.
     genes
         Known coefficients B, c, d.
     batch
@@ -69,6 +72,7 @@ class Truth:
     shares: NDArray[np.float32]
     density: NDArray[np.float32]
     field: NDArray[np.float32]
+    tissue: NDArray[np.float32]
     genes: GeneModel
     batch: NDArray[np.float64]
     step_px: int
@@ -93,6 +97,10 @@ class Truth:
     def field_at(self, centres_px: ArrayLike) -> NDArray[np.float64]:
         """The smooth field (n,) at each place."""
         return sample(self.field, _places(centres_px), self.step_px)
+
+    def on_tissue(self, centres_px: ArrayLike) -> NDArray[np.bool_]:
+        """Whether (n,) tissue covers at least half of a spot at each place."""
+        return sample(self.tissue, _places(centres_px), self.step_px) >= 0.5
 
     def mean_counts(self, centres_px: ArrayLike) -> NDArray[np.float64]:
         """Mean counts (n, G) of all genes before capture and dropout: depth · share."""
@@ -174,7 +182,7 @@ class Truth:
     def save(self, path: Path) -> None:
         """Write `path` (.npz) and, beside it, the names and settings as JSON."""
         path = Path(path)
-        arrays = {n: getattr(self, n) for n in ("shares", "density", "field", "batch")}
+        arrays = {n: getattr(self, n) for n in ("shares", "density", "field", "tissue", "batch")}
         arrays |= {n: getattr(self.genes, n) for n in ("by_subtype", "by_density", "by_field")}
         with written_beside(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **arrays)
