@@ -93,13 +93,13 @@ def readable_formats() -> dict[str, tuple[str, ...]]:
 
 def slide_name(path: Path) -> str:
     """Return the file's name without its format's ending."""
-    name = path.name
     endings = {ending for family in readable_formats().values() for ending in family}
-    for ending in sorted(endings | {".ome"}, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-            break
-    return name.removesuffix(".ome") or path.name
+    name = path
+    if name.suffix.lower() in endings:
+        name = name.with_suffix("")
+        if name.suffix.lower() == ".ome":
+            name = name.with_suffix("")
+    return name.name
 
 
 def _open(path: Path) -> Opened:
@@ -153,14 +153,14 @@ def _completed(path: Path, opened: Opened, progress: Progress) -> Opened:
     """Return the slide with the levels that it lacks, from the cache folder."""
     from spotscope.slide.pyramid import write_pyramid
 
-    last = opened.levels[-1]
+    source = opened.levels[0 if opened.flat else -1]
     kind = "whole" if opened.flat else f"below-{len(opened.levels)}"
     # The time too: of a large file the fingerprint samples, and a small edit could pass it by.
     key = f"{opened.fingerprint}-{path.stat().st_mtime_ns:x}-{kind}"
     cached = cache_folder() / "pyramids" / f"{key}.zarr"
     if not (cached / "zarr.json").is_file():
         with written_beside(cached) as beside:
-            write_pyramid(last, beside, with_source=opened.flat, progress=progress)
+            write_pyramid(source, beside, with_source=opened.flat, progress=progress)
     built = ome_zarr.open_ome_zarr(cached)
     if not opened.flat:
         return replace(opened, levels=[*opened.levels, *built.levels], downsamples=None)
