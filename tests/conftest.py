@@ -104,3 +104,25 @@ def colour_encoder() -> Encoder:
             return np.concatenate([flat.mean(axis=1), flat.std(axis=1)], axis=1)
 
     return ColourEncoder()
+
+
+@pytest.fixture(scope="session")
+def tiny_stores(
+    make_section: Callable[..., Section], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Return stores of tiny sections by name, to be copied by tests that write to them."""
+    from spotscope.data.store import write_section
+
+    folder = tmp_path_factory.mktemp("tiny")
+    stores = {}
+    for seed, (name, patient) in enumerate((("A1", "A"), ("A2", "A"), ("B1", "B"))):
+        stores[name] = folder / f"{name}.zarr"
+        write_section(make_section(name, patient, seed), stores[name])
+    return stores
+
+
+@pytest.fixture
+def quick_encoder(colour_encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every name of an encoder mean the quick one."""
+    for module in ("spotscope.methods.base", "spotscope.evaluate.crossval"):
+        monkeypatch.setattr(f"{module}.get_encoder", lambda spec: colour_encoder)

@@ -54,8 +54,8 @@ def import_(
 ) -> None:
     """Make a section of a slide and its spots.
 
-    Examples
-    --------
+    For example:
+
       spotscope import outs/ --out P1A.zarr --image P1A.svs --patient P1
 
       spotscope import C2.tsv.gz --image C2.jpg --spots C2_selection.tsv --out C2.zarr --patient C

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spotscope.cli.running import complain, console, note, progress_shown
+from spotscope.cli.running import console, note, progress_shown, say
 
 ENCODER_HELP = "Image encoder, see: spotscope encoders"
 SET_HELP = "A setting of the method, name=value; see: spotscope methods METHOD"
@@ -42,8 +42,8 @@ def train(
 ) -> None:
     """Train a model on sections.
 
-    Examples
-    --------
+    For example:
+
       spotscope train ridge C2.zarr C3.zarr C4.zarr --out ridge-model
 
       spotscope train ridge *.zarr --out her2-model --encoder resnet50 --set panel.n_genes=200
@@ -51,13 +51,15 @@ def train(
     from spotscope.cli.settings import parse, split_pairs
     from spotscope.jobs.estimating import estimate_training
     from spotscope.jobs.opening import as_cohort
-    from spotscope.jobs.training import train_model
+    from spotscope.jobs.training import check_new, train_model
     from spotscope.methods.base import get_method, read_record
 
     kind = get_method(method)
     settings = parse(kind.Settings, split_pairs(set_ or []), method)
+    untrained = kind(settings, encoder)
+    check_new(out)
     cohort = as_cohort(sections)
-    complain(f"Training on {estimate_training(kind(settings, encoder), cohort.sections)}.", "blue")
+    say(f"Training {kind.title} on {estimate_training(untrained, cohort.sections)}.")
     with progress_shown(f"Training {method}") as progress:
         train_model(
             method,
@@ -101,8 +103,8 @@ def predict(
 
     The prediction goes into the section's store, beside those made before.
 
-    Examples
-    --------
+    For example:
+
       spotscope predict ridge-model C5.zarr --stride-um 100
 
       spotscope predict ridge-model slide.svs --out slide.zarr
@@ -123,7 +125,7 @@ def predict(
         with progress_shown(f"Opening {section.name}") as progress:
             section = with_store(section, out, progress)
         cost = estimate_prediction(loaded, section, stride_um, not spots_only)
-        complain(f"Predicting {len(loaded.genes):,} genes on {section.name}: {cost}.", "blue")
+        say(f"Predicting {len(loaded.genes):,} genes on {section.name}: {cost}.")
         with progress_shown(f"Predicting {section.name}") as progress:
             run_id = predict_section(
                 loaded, section, stride_um=stride_um, on_grid=not spots_only, progress=progress
@@ -150,8 +152,8 @@ def methods(
 ) -> None:
     """List the methods, or the settings of one.
 
-    Examples
-    --------
+    For example:
+
       spotscope methods
 
       spotscope methods ridge

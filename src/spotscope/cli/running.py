@@ -94,6 +94,11 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def say(sentence: str) -> None:
+    """Write what is about to be done."""
+    typer.secho(sentence, dim=True)
+
+
 def complain(sentence: str, colour: str = "red") -> None:
     """Write a sentence to the standard error, unbroken when it goes to a file."""
     typer.secho(sentence, fg=colour, err=True)

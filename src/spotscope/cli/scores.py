@@ -28,7 +28,7 @@ def evaluate(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="METHOD...", help="Methods, see: spotscope methods", show_default=False
+            metavar="METHOD", help="Methods, see: spotscope methods", show_default=False
         ),
     ],
     sections: Annotated[
@@ -76,15 +76,15 @@ def evaluate(
     The training mean (mean) and the nearest training patches (knn) are always scored beside them:
     a method that is not above these has learnt nothing from the image.
 
-    Examples
-    --------
+    For example:
+
       spotscope evaluate ridge --sections study/*.zarr
 
       spotscope evaluate ridge --sections C2.zarr C3.zarr --split section --json scores.json
 
       spotscope evaluate ridge --sections C*.zarr --test B4.zarr --markers ERBB2,CD3E
     """
-    from spotscope.cli.settings import parse, parse_for_many, split_pairs
+    from spotscope.cli.settings import checked, parse, parse_for_many, split_pairs
     from spotscope.evaluate.crossval import BASELINES
     from spotscope.evaluate.records import to_json
     from spotscope.evaluate.report import as_markdown, as_table
@@ -95,7 +95,7 @@ def evaluate(
 
     pairs = split_pairs(set_ or [])
     of_panel = [pair for pair in pairs if pair[0].startswith("panel.")]
-    panel = MethodSettings.model_validate(parse(MethodSettings, of_panel, "evaluate")).panel
+    panel = checked(MethodSettings, parse(MethodSettings, of_panel, "evaluate")).panel
     chosen = list(dict.fromkeys([*names, *BASELINES]))
     others = [pair for pair in pairs if pair not in of_panel]
     settings = parse_for_many({name: get_method(name).Settings for name in chosen}, others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from spotscope.errors import SpotScopeError
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
+
+Kind = TypeVar("Kind", bound="BaseModel")
 
 
 def fields(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
@@ -64,6 +66,26 @@ def parse(kind: type[BaseModel], pairs: Sequence[tuple[str, str]], owner: str) -
             place = place.setdefault(group, {})
         place[last] = _value(known[name], text)
     return content
+
+
+def checked(kind: type[Kind], content: dict[str, Any]) -> Kind:
+    """Return the settings.
+
+    Raises
+    ------
+    SpotScopeError
+        When a value does not fit.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SpotScopeError(
+            f"The setting '{name}' cannot be {first['input']}: {first['msg']}."
+        ) from error
 
 
 def parse_for_many(

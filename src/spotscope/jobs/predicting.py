@@ -57,8 +57,9 @@ def predict_section(
     """
     progress = progress or Progress()
     method = as_model(model)
-    place = with_store(as_section(section), out, progress.part(0.0, 0.02))
-    check_genes(method, place)
+    opened = as_section(section)
+    check_genes(method, opened)
+    place = with_store(opened, out, progress.part(0.0, 0.02))
     spots = Places.on_spots(place) if place.has_spots else None
     grid = Places.on_grid(place, stride_um) if on_grid or spots is None else None
     total = sum(len(part) for part in (spots, grid) if part is not None)

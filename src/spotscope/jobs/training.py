@@ -62,9 +62,7 @@ def train_model(
 
     progress, out = progress or Progress(), Path(out)
     model = get_method(method)(settings, encoder)
-    if out.exists():
-        raise SpotScopeError(f"'{out}' exists already; choose another name for the model.")
-    check_writable(out.parent)
+    check_new(out)
     cohort = as_cohort(sections)
     held_out = as_cohort(validation) if validation else None
     progress.report(0.0, f"Training {method} on {len(cohort.sections)} sections")
@@ -72,6 +70,19 @@ def train_model(
     model.save(out)
     progress.report(1.0, "Trained")
     return out
+
+
+def check_new(out: Path) -> None:
+    """Refuse a model's folder that exists already or cannot be made.
+
+    Raises
+    ------
+    SpotScopeError
+        Saying which.
+    """
+    if out.exists():
+        raise SpotScopeError(f"'{out}' exists already; choose another name for the model.")
+    check_writable(out.parent)
 
 
 def check_writable(folder: Path) -> None:
