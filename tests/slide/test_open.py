@@ -183,6 +183,30 @@ def test_a_cancelled_pyramid_leaves_nothing_in_the_cache(tmp_path, picture, monk
     assert list((tmp_path / "cache").rglob("*.*")) == []
 
 
+def test_a_cache_folder_without_room_is_said_and_left_empty(slides, tmp_path, monkeypatch, capfd):
+    """Each file that zarr writes fails as on a full disk, but for the first few."""
+    import errno
+
+    from zarr.storage import LocalStore
+
+    monkeypatch.setenv("SPOTSCOPE_CACHE", str(tmp_path))
+    written: list[str] = []
+    put = LocalStore.set
+
+    async def full(self, key, value):
+        written.append(key)
+        if len(written) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await put(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", full)
+    with pytest.raises(SpotScopeError, match="'flat.png'.*no space left.*SPOTSCOPE_CACHE"):
+        open_slide(slides["png"])
+    assert len(written) > 5
+    assert list((tmp_path / "pyramids").iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
 def test_without_a_pyramid_a_flat_picture_is_one_level(slides, picture):
     with open_slide(slides["png"], pyramid=False) as slide:
         assert len(slide.levels) == 1

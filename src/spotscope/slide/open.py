@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +18,14 @@ from spotscope.slide.mpp import choose_mpp
 from spotscope.slide.slide import Slide
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
 _BROWSABLE_PX = 4096
 """A coarsest level whose longer side is above this is halved further, in the cache folder."""
 
 
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 _TIFF_STARTS = (b"II", b"MM")
 
 
@@ -157,13 +162,30 @@ def _completed(path: Path, opened: Opened, progress: Progress) -> Opened:
     kind = "whole" if opened.flat else f"below-{len(opened.levels)}"
     # The time too: of a large file the fingerprint samples, and a small edit could pass it by.
     key = f"{opened.fingerprint}-{path.stat().st_mtime_ns:x}-{kind}"
-    cached = cache_folder() / "pyramids" / f"{key}.zarr"
-    if not (cached / "zarr.json").is_file():
-        with written_beside(cached) as beside:
-            write_pyramid(source, beside, with_source=opened.flat, progress=progress)
+    with _cache_said_plainly(path):
+        cached = cache_folder() / "pyramids" / f"{key}.zarr"
+        if not (cached / "zarr.json").is_file():
+            with written_beside(cached) as beside:
+                write_pyramid(source, beside, with_source=opened.flat, progress=progress)
     built = ome_zarr.open_ome_zarr(cached)
     if not opened.flat:
         return replace(opened, levels=[*opened.levels, *built.levels], downsamples=None)
     for closer in opened.closers:
         closer()
     return replace(opened, levels=built.levels, downsamples=None, closers=())
+
+
+@contextmanager
+def _cache_said_plainly(path: Path) -> Iterator[None]:
+    """Say what to do when the cache folder cannot take the pyramid of a slide."""
+    try:
+        yield
+    except (OSError, SpotScopeError) as error:
+        cause = error.__cause__ if isinstance(error, SpotScopeError) else error
+        if not isinstance(cause, OSError) or cause.errno not in _NOT_WRITABLE:
+            raise
+        raise SpotScopeError(
+            f"The image pyramid of '{path.name}' cannot be written to the cache folder"
+            f" ({os.strerror(cause.errno).lower()}); make room or give rights there, or set"
+            " SPOTSCOPE_CACHE to another folder."
+        ) from error

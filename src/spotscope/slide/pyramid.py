@@ -63,7 +63,7 @@ def write_pyramid(
     arrays = [_create(group, str(k), shape) for k, shape in enumerate(shapes)]
     first = 1.0 if with_source else 2.0
     group.attrs.update({"ome": _metadata(len(shapes), first, mpp_um)})
-    with ThreadPoolExecutor(_threads()) as pool, ThreadPoolExecutor(1) as writing:
+    with ThreadPoolExecutor(_threads()) as pool, ThreadPoolExecutor(_threads()) as writing:
         targets = arrays if with_source else [None, *arrays]
         strips = _Strips(targets, source.shape, writing)
         rows = source.shape[0]
@@ -93,7 +93,7 @@ class _Strips:
     shape
         Of the first level.
     writing
-        Writes one strip at a time, while the next one is read.
+        Writes strips while the next one is read.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class _Strips:
     ) -> None:
         self._arrays = arrays
         self._writing = writing
-        self._pending: list[Future[None]] = []
+        self._pending: list[list[Future[None]]] = []
         self._rows = [shape[0]]
         self._cols = [shape[1]]
         for _ in arrays[1:]:
@@ -114,8 +114,13 @@ class _Strips:
         array = self._arrays[index]
         bottom = top + strip.shape[1]
         if array is not None:
-            self._settle(most=1)
-            self._pending.append(self._writing.submit(_write, array, top, bottom, strip))
+            self._settle(most=2)
+            self._pending.append(
+                [
+                    self._writing.submit(_write, array, top, left, strip)
+                    for left in range(0, strip.shape[2], BLOCK_PX)
+                ]
+            )
         if index + 1 == len(self._arrays):
             return
         below = index + 1
@@ -135,11 +140,18 @@ class _Strips:
 
     def _settle(self, most: int) -> None:
         while len(self._pending) > most:
-            self._pending.pop(0).result()
+            for written in self._pending.pop(0):
+                written.result()
 
 
-def _write(array: Any, top: int, bottom: int, strip: NDArray[np.uint8]) -> None:
-    array[:, top:bottom, :] = strip
+def _write(array: Any, top: int, left: int, strip: NDArray[np.uint8]) -> None:
+    """Write one chunk of a strip.
+
+    One at a time: when one of many fails, as on a full disk, zarr goes on writing the others
+    after it has said so.
+    """
+    chunk = strip[:, :, left : left + BLOCK_PX]
+    array[:, top : top + chunk.shape[1], left : left + chunk.shape[2]] = chunk
 
 
 def _read_strip(
