@@ -29,16 +29,10 @@ def view(
 
     for path in paths:  # what cannot be opened is said before a window comes up
         as_section(path)
-    import napari
+    from spotscope.plugin.window import open_window, run_window
 
-    from spotscope.plugin import open_section
-    from spotscope.plugin.docks import open_dock
-
-    viewer = napari.Viewer(title="SpotScope")
-    for path in paths:
-        open_section(viewer, path)
-    open_dock(viewer, "Genes")
-    napari.run()
+    open_window(paths)
+    run_window()
 
 
 def demo(
@@ -64,18 +58,12 @@ def demo(
         result = run_demo(out, progress=progress)
     console().print(as_table(result.evaluation))
 
-    import napari
+    from spotscope.plugin.snapshot import capture_window
+    from spotscope.plugin.window import open_window, run_window
 
-    from spotscope.plugin import capture_window, open_section, show_gene, show_run
-    from spotscope.plugin.docks import open_dock
-
-    viewer = napari.Viewer(title="SpotScope")
-    open_section(viewer, result.held_out)
-    show_run(viewer, result.run_id)
-    show_gene(viewer, result.gene)
-    open_dock(viewer, "Genes")
+    viewer = open_window([result.held_out], result.run_id, result.gene)
     if window:
-        napari.run()
+        run_window()
         return
     picture = result.folder / "demo.png"
     capture_window(viewer, picture)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from spotscope.cli import app
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Keep what windows were opened with, and open none."""
+    import spotscope.plugin.window as window
+
+    opened = []
+    monkeypatch.setattr(window, "open_window", lambda *args: opened.append(args))
+    monkeypatch.setattr(window, "run_window", lambda: opened.append("run"))
+    return opened
+
+
+def test_view_opens_a_window_with_all_that_is_named(windows, tiny_stores):
+    paths = [tiny_stores["A1"], tiny_stores["B1"]]
+    result = CliRunner().invoke(app, ["view", *map(str, paths)])
+    assert result.exit_code == 0, result.stderr
+    assert windows == [(paths,), "run"]
+
+
+def test_view_opens_no_window_when_a_section_is_not_there(windows, tiny_stores, tmp_path):
+    missing = tmp_path / "nowhere.zarr"
+    result = CliRunner().invoke(app, ["view", str(tiny_stores["A1"]), str(missing)])
+    assert result.exit_code == 2
+    assert windows == []
