@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -201,15 +202,14 @@ def test_a_slide_alone_is_predicted_only_with_a_place_for_its_store(run, stores,
     assert_one_sentence(run("predict", tmp_path / "model", tmp_path / "slide.png"), "--out")
 
 
-def test_ctrl_c_says_cancelled(run, stores, tmp_path, monkeypatch):
-    import signal
-
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_an_ordinary_kill_cancel(run, stores, tmp_path, monkeypatch, number):
     from spotscope.methods.mean import MeanMethod
 
     learn = MeanMethod.learn
 
     def interrupted(self, cohort, validation, progress):
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         learn(self, cohort, validation, progress)
 
     monkeypatch.setattr(MeanMethod, "learn", interrupted)

@@ -25,6 +25,7 @@ BAD_INPUT, DEFECT, CANCELLED = 2, 1, 130
 
 _LINE_SECONDS = 30
 """Where no bar can be drawn, such as in a log, a line is written about this often."""
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 # Raised by typer to end a command or to say how it is used; its own `main` deals with them.
 _TYPERS_OWN: tuple[type[BaseException], ...] = (
@@ -130,11 +131,12 @@ def _cancelled_by_signal(cancel: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         cancel.set()
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in _STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
