@@ -128,10 +128,13 @@ def test_the_plugin_is_imported_by_view_and_demo_alone() -> None:
 
 
 def test_nothing_but_the_plugin_imports_napari_or_qt() -> None:
+    """The commands that open a window start napari, when they run."""
     wrong = [
         str(found)
         for found in all_imports()
-        if found.target.split(".")[0] in WINDOW and layer_of(found.file) != "plugin"
+        if found.target.split(".")[0] in WINDOW
+        and layer_of(found.file) != "plugin"
+        and not (found.file == "cli/windows.py" and found.when == "call")
     ]
     assert wrong == []
 

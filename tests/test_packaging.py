@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -106,11 +106,11 @@ def test_a_wheel_holds_the_licence_and_nothing_but_the_package(tmp_path: Path) -
 
 def test_every_manifest_target_exists() -> None:
     from npe2 import PluginManifest
-    from npe2._pydantic_util import import_python_name
 
     manifest = PluginManifest.from_distribution("spotscope")
     for command in manifest.contributions.commands:
-        assert callable(import_python_name(command.python_name)), command.python_name
+        module, name = command.python_name.split(":")
+        assert callable(getattr(import_module(module), name)), command.python_name
 
 
 def _metadata() -> dict:

@@ -269,21 +269,20 @@ def _formats() -> Iterator[Check]:
 
 
 def _encoders() -> Iterator[Check]:
-    from spotscope.encoders import encoders
+    from spotscope.encoders.base import encoders
 
-    ready, without = [], []
-    for listed in encoders():
-        (ready if listed.available else without).append(listed.name)
+    known = encoders()
+    ready = ", ".join(info.spec for info in known if info.at_hand)
+    without = ", ".join(info.spec for info in known if not info.at_hand)
     if without:
-        found = f"ready: {', '.join(ready)}; no weights here: {', '.join(without)}"
-        mend = "Give weights that you have with '--encoder local:FILE'; stain needs none."
-        yield Check("Encoders", "note", found, mend)
+        mend = "'spotscope encoders' says how to get their weights; stain needs none."
+        yield Check("Encoders", "note", f"ready: {ready}; without weights: {without}", mend)
     else:
-        yield Check("Encoders", "ok", ", ".join(ready))
+        yield Check("Encoders", "ok", ready)
 
 
 def _methods() -> Iterator[Check]:
-    from spotscope.methods import methods
+    from spotscope.methods.base import methods
 
     yield Check("Methods", "ok", ", ".join(methods()))
 
