@@ -2,7 +2,7 @@
 
 The plain way is Pillow's decode of the whole picture, a table by pandas, and SpatialData's own
 parser and writer. Each runs in a process of its own, in turn, so that a noisy machine disturbs
-both; the ratio is of the best runs.
+both; the ratios are of the best figures.
 
     python benchmarks/import_section.py COUNTS.tsv.gz [--runs 3]
 """
@@ -20,11 +20,11 @@ import resource, sys, time
 from pathlib import Path
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 {imports}
-started = time.perf_counter()
+started, worked = time.perf_counter(), time.process_time()
 {work}
-seconds = time.perf_counter() - started
+seconds, cpu = time.perf_counter() - started, time.process_time() - worked
 scale = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9)
+print(seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9)
 """
 
 OURS = MEASURE.format(
@@ -61,8 +61,8 @@ spatialdata.SpatialData(
 )
 
 
-def measure(code: str, source: Path) -> tuple[float, float]:
-    """Return seconds and gigabytes of one run in a process of its own."""
+def measure(code: str, source: Path) -> list[float]:
+    """Return seconds, seconds of processor and gigabytes of one run in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", code, str(source), f"{folder}/out.zarr"],
@@ -70,8 +70,7 @@ def measure(code: str, source: Path) -> tuple[float, float]:
             text=True,
             check=True,
         )
-    seconds, gigabytes = done.stdout.splitlines()[-1].split()
-    return float(seconds), float(gigabytes)
+    return [float(figure) for figure in done.stdout.splitlines()[-1].split()]
 
 
 def main() -> None:
@@ -79,14 +78,20 @@ def main() -> None:
     parser.add_argument("counts", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     asked = parser.parse_args()
-    best = {}
+    best: dict[str, list[float]] = {}
     for run in range(asked.runs):
         for name, code in (("SpotScope", OURS), ("plain Pillow and SpatialData", PLAIN)):
-            seconds, gigabytes = measure(code, asked.counts)
-            print(f"run {run + 1}  {name}: {seconds:.1f} s, peak {gigabytes:.2f} GB", flush=True)
-            best[name] = min(best.get(name, (seconds, gigabytes)), (seconds, gigabytes))
-    (ours, our_peak), (plain, plain_peak) = best.values()
-    print(f"time {ours / plain:.2f} of the plain way, memory {our_peak / plain_peak:.2f} of it")
+            figures = measure(code, asked.counts)
+            seconds, cpu, gigabytes = figures
+            print(
+                f"run {run + 1}  {name}: {seconds:.1f} s ({cpu:.1f} s of processor), peak"
+                f" {gigabytes:.2f} GB",
+                flush=True,
+            )
+            best[name] = [min(pair) for pair in zip(best.get(name, figures), figures, strict=True)]
+    ours, plain = best.values()
+    time, cpu, memory = (a / b for a, b in zip(ours, plain, strict=True))
+    print(f"of the plain way: time {time:.2f}, processor {cpu:.2f}, memory {memory:.2f}")
 
 
 if __name__ == "__main__":

@@ -209,6 +209,15 @@ def test_a_linked_slide_stays_where_it_is_and_the_store_stays_small(section, tmp
     assert (extent["x"][1], extent["y"][1]) == (SHAPE_PX[1], SHAPE_PX[0])
 
 
+def test_a_real_slide_is_linked_in_place(shared_data, tmp_path):
+    path = shared_data / "slides" / "luna-1065626.svs"
+    linked = write_section(open_section(path), tmp_path / "luna.zarr", link=True)
+    assert linked.slide.path == path
+    assert linked.mpp_um == pytest.approx(0.503, abs=1e-3)
+    kept = sum(file.stat().st_size for file in linked.store.rglob("*") if file.is_file())
+    assert kept < 0.2 * np.prod(linked.slide.shape_px)
+
+
 def test_a_linked_slide_is_found_beside_the_store_and_missed_in_a_sentence(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "here").mkdir()

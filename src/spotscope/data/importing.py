@@ -129,7 +129,7 @@ def import_section(
     progress = progress or Progress()
     inputs = _inputs(source, image, spots, labels, full_width_px)
     found = recognise(inputs)
-    progress.report(0.0, f"Reading a {found.kind}")
+    progress.report(0.0, f"Reading: {found.kind}")
     with _open_image(found, pyramid=link, progress=progress) as slide:
         slide, reading = _read(found, slide, mpp_um)
         if slide.mpp_um is None:

@@ -104,7 +104,8 @@ def make_spots(
     if table.labels is not None:
         labels = pd.Series(list(table.labels), dtype=object).replace({"": None})
         obs[SUBTYPE] = pd.Categorical(labels[keep])
-    spots = AnnData(counts[keep], obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
+    kept = counts if keep.all() else counts[keep]  # of millions of bins, a copy counts
+    spots = AnnData(kept, obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
     spots.obsm["spatial"] = x_y(centres[keep])
     return spots, notes
 

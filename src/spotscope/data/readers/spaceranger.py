@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
     from spotscope.slide.slide import Slide
@@ -175,7 +176,7 @@ def _read(
     names = [barcodes[row] for row in keep]
     labels = read_labels(inputs.labels, names, notes) if inputs.labels else None
     table = SpotTable(
-        counts=lambda: counts()[keep][:, take],
+        counts=lambda: _part(counts(), keep, take),
         genes=genes,
         barcodes=names,
         centres_px=centres[places[keep]],
@@ -195,6 +196,13 @@ def _read(
     elif diameter := factors.get("spot_diameter_fullres"):
         reading.spot_diameter_px = float(diameter) * scale
     return reading
+
+
+def _part(counts: csr_matrix, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> csr_matrix:
+    """Return some rows and columns, without a copy where all are asked for."""
+    if len(rows) < counts.shape[0] or (np.diff(rows) < 0).any():
+        counts = counts[rows]
+    return counts if len(columns) == counts.shape[1] else counts[:, columns]
 
 
 def _scale(image: Path, factors: dict[str, float], notes: list[str], slide: Slide) -> float:
