@@ -54,9 +54,9 @@ def test_undefined_genes_are_told_beside_the_figures(evaluation):
 
 def test_markdown_is_a_table_with_a_rule_and_figures_to_the_right(evaluation):
     lines = as_markdown(evaluation).splitlines()
-    assert lines[2] == "| method | encoder | genes | Pearson | R² | undefined |"
-    assert lines[3] == "| --- | --- | --- | ---: | ---: | ---: |"
-    assert lines[4] == "| ridge | stain | all genes | 0.476 | 0.000 | 3 |"
+    assert lines[2] == "| method | genes | Pearson | R² | undef. |"
+    assert lines[3] == "| --- | --- | ---: | ---: | ---: |"
+    assert lines[4] == "| ridge (stain) | all genes | 0.476 | 0.000 | 3 |"
     assert "> Warning: A known patient." in lines
 
 
@@ -64,3 +64,7 @@ def test_a_value_is_found_by_its_names(evaluation):
     assert evaluation.value("ridge", "pearson", "all", "C2") == pytest.approx(0.5)
     with pytest.raises(KeyError):
         evaluation.value("ridge", "spearman")
+
+
+def test_no_figure_is_cut_in_a_narrow_terminal(evaluation):
+    assert "…" not in shown(evaluation, width=80)

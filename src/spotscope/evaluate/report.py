@@ -19,40 +19,52 @@ HEADINGS = {
     "mae": "MAE",
     "r2": "R²",
     "ssim": "SSIM",
-    UNDEFINED: "undefined",
+    UNDEFINED: "undef.",
 }
 PANELS = {
     "all": "all genes",
-    "top50_variance": "top 50 by variance",
-    "top1000_variance": "top 1000 by variance",
-    "top50_mean": "top 50 by mean",
-    "top50_variance_test": "top 50 by variance, ranked on the test section",
-    "top50_mean_test": "top 50 by mean, ranked on the test section",
+    "top50_variance": "top 50 var",
+    "top1000_variance": "top 1000 var",
+    "top50_mean": "top 50 mean",
+    "top50_variance_test": "top 50 var*",
+    "top50_mean_test": "top 50 mean*",
     "markers": "markers",
 }
+RANKING = (
+    "The top genes by mean or variance are ranked on the training sections; with * on the held-out"
+    " section itself, as some papers do."
+)
 _PER_SECTION = ("top50_variance", "all")
 
 
 def as_table(evaluation: Evaluation) -> RenderableType:
     """Return the evaluation for a rich console."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
     for title, head, rows in _tables(evaluation):
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table(
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
         for i, heading in enumerate(head):
             left = not rows or not _is_number(rows[0][i])
-            table.add_column(heading, justify="left" if left else "right", no_wrap=i == 0)
+            table.add_column(heading, justify="left" if left else "right", no_wrap=not left)
         last = None
         for row in rows:
             if last not in (None, row[0]):
-                table.add_section()
+                table.add_row()
             table.add_row(row[0] if row[0] != last else "", *row[1:])
             last = row[0]
         parts.append(table)
-    parts.append(Text(evaluation.protocol, style="dim"))
+    parts.append(Text(f"{evaluation.protocol} {RANKING}", style="dim"))
     parts += [Text(f"Warning: {warning}", style="yellow") for warning in _warnings(evaluation)]
     return Group(*parts)
 
@@ -65,7 +77,7 @@ def as_markdown(evaluation: Evaluation) -> str:
         lines += [f"**{title}**", ""]
         lines += [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
         lines.append("")
-    lines += [evaluation.protocol, ""]
+    lines += [f"{evaluation.protocol} {RANKING}".replace("*", "\\*"), ""]
     lines += [f"> Warning: {warning}" for warning in _warnings(evaluation)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -77,10 +89,15 @@ def _tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]
         for record in evaluation.records
     }
     methods = list(dict.fromkeys(record.method for record in evaluation.records))
-    encoders = {record.method: record.encoder for record in evaluation.records}
+    names = {
+        record.method: f"{record.method} ({record.encoder})"
+        if record.encoder != "none"
+        else record.method
+        for record in evaluation.records
+    }
     metrics = [name for name in (*METRICS, UNDEFINED) if any(key[2] == name for key in values)]
     means = [
-        [method, encoders[method], PANELS[panel]]
+        [names[method], PANELS[panel]]
         + [_figure(name, values.get((method, panel, name, ALL_SECTIONS))) for name in metrics]
         for method in methods
         for panel in PANELS
@@ -89,7 +106,7 @@ def _tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]
     tables = [
         (
             "Mean over the held-out sections",
-            ["method", "encoder", "genes", *(HEADINGS[name] for name in metrics)],
+            ["method", "genes", *(HEADINGS[name] for name in metrics)],
             means,
         )
     ]
@@ -99,7 +116,7 @@ def _tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]
         if record.section != ALL_SECTIONS
     }
     each = [
-        [method, PANELS[panel]]
+        [names[method], PANELS[panel]]
         + [_figure("pearson", values.get((method, panel, "pearson", name))) for name in sections]
         for method in methods
         for panel in _PER_SECTION
