@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from spotscope.slide.slide import Slide
 
-_CACHE_BYTES = 192 << 20
+_CACHE_BYTES = 96 << 20
 _GROUP_BLOCKS = 64
 _COLUMN_BLOCKS = 8
 _LEVEL_SLACK = 1.01
