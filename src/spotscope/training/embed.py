@@ -29,7 +29,7 @@ def embed_images(
     batch_size: int = 128,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Return the embeddings (n, d) of `n` patches, in evaluation mode.
+    """Return the embeddings (n, d) of `n` patches, in evaluation mode; the model ends on the CPU.
 
     Parameters
     ----------
@@ -75,13 +75,12 @@ def _embed_all(
     message: str,
 ) -> NDArray[np.float32]:
     progress = progress or Progress()
-    model.eval().to(device)
-    if device != "cpu":
-        model.to(memory_format=torch.channels_last)
+    model.eval().to(device, memory_format=torch.channels_last)
     low = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     parts = []
     for start in range(0, n, batch_size):
         progress.report(start / n, message)
         with torch.autocast("cuda", torch.bfloat16, enabled=low):
             parts.append(embed(start, min(start + batch_size, n)).float().cpu())
+    model.cpu().to(memory_format=torch.contiguous_format)
     return torch.cat(parts).numpy()

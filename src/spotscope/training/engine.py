@@ -129,8 +129,7 @@ def _fit(
     progress.report(0.0, "Preparing the training")
     device = settings.chosen_device()
     model.train()
-    if device != "cpu":
-        model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
     loop = TrainingLoop(
         model, data, validation, settings, progress, state, tensors["optimizer"], what, folder
     )
@@ -144,7 +143,7 @@ def _fit(
             data.spots.to(torch.device("cpu"))
             if validation is not None:
                 validation.spots.to(torch.device("cpu"))
-            model.cpu()
+            model.cpu().to(memory_format=torch.contiguous_format)
 
 
 def _trainer(settings: TrainingSettings, state: RunState, device: str, validate: bool) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FILE = "resume.safetensors"
 _FORMAT = "spotscope-run-1"
+_PLAIN = torch.contiguous_format  # what safetensors can hold
 _KINDS = ("model", "best", "optimizer")
 
 
@@ -63,7 +64,8 @@ class RunState:
 
 def cpu_copy(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the weights and statistics of `model` on the CPU."""
-    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+    state = model.state_dict().items()
+    return {key: torch.clone(v.detach().cpu(), memory_format=_PLAIN) for key, v in state}
 
 
 def write_run(
@@ -125,9 +127,13 @@ def read_run(
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give `optimizer` the moments that `read_run` returned."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     values: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split("/", 1)
+        parameter = parameters[int(number)]
+        if value.shape == parameter.shape:  # the fused kernels want the parameter's own layout
+            value = torch.empty_like(parameter, device="cpu").copy_(value)
         values.setdefault(int(number), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": values, "param_groups": groups})
