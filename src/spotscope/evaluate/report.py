@@ -56,7 +56,7 @@ def as_table(evaluation: Evaluation) -> RenderableType:
         )
         for i, heading in enumerate(head):
             left = not rows or not _is_number(rows[0][i])
-            table.add_column(heading, justify="left" if left else "right", no_wrap=not left)
+            table.add_column(heading, justify="left" if left else "right", no_wrap=i > 0)
         last = None
         for row in rows:
             if last not in (None, row[0]):
