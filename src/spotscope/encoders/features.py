@@ -6,6 +6,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -28,6 +29,8 @@ READ_AT_ONCE = 128
 """Patches that are read together: neighbours share chunks of the slide, which are decoded once."""
 SECONDS_A_BATCH = 0.4
 """Batches grow until they take this long, so that cancel works within a second."""
+TISSUE_CELLS = 500
+"""Patches that a slide's mean is taken over, at most."""
 
 
 def features(
@@ -53,6 +56,8 @@ def pooled_features(
     encoder: Encoder,
     radii_um: Sequence[float],
     progress: Progress | None = None,
+    *,
+    centred: bool = False,
 ) -> NDArray[np.float32]:
     """Return each place's own features and their means over its surroundings.
 
@@ -71,6 +76,10 @@ def pooled_features(
         Each adds one mean over all patches whose centre lies within it.
     progress
         Told after every batch.
+    centred
+        Subtract the mean over the slide's tissue from each feature. Slides are stained and
+        scanned differently, and with few of them what differs between slides cannot be told from
+        what differs between tissues.
 
     Returns
     -------
@@ -78,45 +87,108 @@ def pooled_features(
     """
     progress = progress or Progress()
     section, centres = places.section, places.centres_px
-    if not len(radii_um) or not len(centres):
-        own = _features_at(section, centres, encoder, progress)
-        return np.tile(own, (1, 1 + len(radii_um)))
     mpp = _mpp(section)
     reach = [radius / mpp for radius in radii_um]
     if isinstance(encoder, PrecomputedEncoder):
         table = encoder.table(section)
         around_px, around = table.centres_px, table.values
+        usual = around
     else:
-        around_px = lattice(section.slide.shape_px, encoder.patch_um / mpp, centres, max(reach))
-        share = len(centres) / (len(centres) + len(around_px))
-        around = _features_at(section, around_px, encoder, progress.part(share, 0.98))
-        progress = progress.part(0.0, share)
+        lattice = _Lattice(section, encoder, encoder.patch_um / mpp)
+        near = lattice.near(centres, max(reach, default=0.0)) if reach else lattice.nothing
+        tissue = lattice.tissue() if centred else lattice.nothing
+        both = len(near) + len(tissue)
+        share = both / max(1, both + len(centres))
+        values = lattice.features(np.concatenate([near, tissue]), progress.part(0.0, share))
+        around_px, around = lattice.centres_px(near), values[: len(near)]
+        usual = values[len(near) :]
+        progress = progress.part(share, 1.0)
     own = _features_at(section, centres, encoder, progress)
     means = [disc_means(centres, around_px, around, radius, progress) for radius in reach]
-    return np.concatenate([own, *means], axis=1)
+    pooled = np.concatenate([own, *means], axis=1)
+    if centred and len(usual):
+        pooled -= np.tile(usual.mean(axis=0, dtype=np.float64).astype(np.float32), 1 + len(reach))
+    return pooled
 
 
-def lattice(
-    shape_px: tuple[int, int], step_px: float, centres_px: NDArray[np.float64], reach_px: float
-) -> NDArray[np.float64]:
-    """Return the centres (m, 2) of touching patches that lie on the slide and within reach.
+class _Lattice:
+    """Touching patches over a whole slide, encoded where they are asked for and kept.
 
-    The lattice starts at the slide's corner, so that all places share it.
+    A cell is named by its row and column, (m, 2) integers. All jobs on the slide share what was
+    encoded: other places, other radii, and the slide's mean.
     """
-    from scipy.spatial import cKDTree
 
-    counts = [max(1, int(size // step_px)) for size in shape_px]
-    sizes = np.array(shape_px, dtype=np.float64)
-    first = (sizes - 1 - (np.array(counts) - 1) * step_px) / 2
-    low = np.clip(np.floor((centres_px.min(0) - reach_px - first) / step_px), 0, counts)
-    high = np.clip(np.ceil((centres_px.max(0) + reach_px - first) / step_px) + 1, 0, counts)
-    ranges = [np.arange(int(a), int(b)) for a, b in zip(low, high, strict=True)]
-    cells = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 2)
-    points = first + cells * step_px
-    if not len(points):
-        return points
-    near = cKDTree(centres_px).query(points, distance_upper_bound=reach_px)[0] <= reach_px
-    return points[near]
+    nothing = np.zeros((0, 2), np.int64)
+
+    def __init__(self, section: Section, encoder: Encoder, step_px: float) -> None:
+        self.section, self.encoder, self.step_px = section, encoder, step_px
+        first = (step_px - 1) / 2
+        self.counts = [
+            max(1, int((size - 1 - first) // step_px) + 1) for size in section.slide.shape_px
+        ]
+
+    def centres_px(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return where the cells lie, (m, 2) row, col."""
+        return np.asarray((self.step_px - 1) / 2 + cells * self.step_px, dtype=np.float64)
+
+    def near(self, centres_px: NDArray[np.float64], reach_px: float) -> NDArray[np.int64]:
+        """Return the cells within reach of any of the places."""
+        from scipy.spatial import cKDTree
+
+        if not len(centres_px):
+            return self.nothing
+        low = (centres_px.min(axis=0) - reach_px) // self.step_px
+        high = (centres_px.max(axis=0) + reach_px) // self.step_px + 2
+        low, high = np.clip(low, 0, self.counts), np.clip(high, 1, self.counts)
+        ranges = [np.arange(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+        cells = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 2)
+        # The nearest cell of each place is kept whatever the reach, so that none is left alone.
+        reach_px = max(reach_px, 0.75 * self.step_px)
+        if not len(cells):
+            return self.nothing
+        apart = cKDTree(centres_px).query(self.centres_px(cells))[0]
+        return cells[apart <= reach_px]
+
+    def tissue(self) -> NDArray[np.int64]:
+        """Return cells on tissue, evenly drawn from all; none where no tissue is found."""
+        from spotscope.data.places import Places
+
+        try:
+            grid = Places.on_grid(self.section, self.encoder.patch_um).grid
+        except SpotScopeError:  # such as a blank picture: then there is nothing to even out
+            return self.nothing
+        assert grid is not None
+        cells = np.argwhere(grid.mask)
+        cells = cells[(cells < self.counts).all(axis=1)]
+        return cells[:: max(1, -(-len(cells) // TISSUE_CELLS))]
+
+    def features(self, cells: NDArray[np.int64], progress: Progress) -> NDArray[np.float32]:
+        """Return the features of cells, (m, width)."""
+        file = _cache_file(self.section, self.encoder, b"lattice").with_suffix(".npz")
+        known = self._known(file)
+        wanted = [(int(row), int(col)) for row, col in cells]
+        missing = sorted(set(wanted) - set(known))
+        if missing:
+            centres = self.centres_px(np.array(missing))
+            made = _encode(self.section, centres, self.encoder, progress)
+            known |= dict(zip(missing, made, strict=True))
+            with written_beside(file) as beside, open(beside, "wb") as handle:
+                np.savez(
+                    handle, cells=np.array(list(known)), values=np.stack(list(known.values()))
+                )
+        if not wanted:
+            return np.zeros((0, self.encoder.width), np.float32)
+        return np.stack([known[cell] for cell in wanted])
+
+    def _known(self, file: Path) -> dict[tuple[int, int], NDArray[np.float32]]:
+        try:
+            with np.load(file, allow_pickle=False) as kept:
+                cells, values = kept["cells"], kept["values"]
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+            return {}  # absent, or damaged: it is made again
+        if values.shape != (len(cells), self.encoder.width):
+            return {}
+        return {(int(row), int(col)): each for (row, col), each in zip(cells, values, strict=True)}
 
 
 def disc_means(
@@ -158,7 +230,7 @@ def _features_at(
     centres_px = np.ascontiguousarray(centres_px, dtype=np.float64)
     if isinstance(encoder, PrecomputedEncoder):
         return encoder.at(section, centres_px)
-    file = _cache_file(section, centres_px, encoder)
+    file = _cache_file(section, encoder, centres_px.tobytes())
     kept = _kept(file, (len(centres_px), encoder.width))
     if kept is not None:
         progress.report(1.0, f"Features of {section.name} are at hand")
@@ -169,13 +241,13 @@ def _features_at(
     return made
 
 
-def _cache_file(section: Section, centres_px: NDArray[np.float64], encoder: Encoder) -> Path:
+def _cache_file(section: Section, encoder: Encoder, which: bytes) -> Path:
     text = (
         f"{encoder.fingerprint} {encoder.patch_um} {encoder.patch_px}"
         f" {section.slide.fingerprint} {_mpp(section)!r}"
     )
     digest = hashlib.sha256(text.encode())
-    digest.update(centres_px.tobytes())
+    digest.update(which)
     return cache_folder() / "features" / f"{digest.hexdigest()[:32]}.npy"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,8 @@ import numpy as np
 from spotscope.encoders.base import Encoder, Images, pick_device
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from numpy.typing import NDArray
 
@@ -71,66 +76,107 @@ class StainEncoder(Encoder):
     def encode(self, patches: Images) -> NDArray[np.float32]:
         """Return the features of `patches`, (n, width) float32."""
         patches = self.checked(patches)
-        # Small batches stay in the processor's cache, which is worth a factor of two here.
-        step = 16 if self.device == "cpu" else 256
-        rows = [
-            np.stack(list(self.measure(patches[at : at + step]).values()), axis=1)
-            for at in range(0, len(patches), step)
-        ]
-        return np.concatenate(rows) if rows else np.zeros((0, self.width), np.float32)
+        if not len(patches):
+            return np.zeros((0, self.width), np.float32)
+        # Small batches stay in the processor's cache.
+        step = 8 if self.device == "cpu" else 256
+        parts = [patches[at : at + step] for at in range(0, len(patches), step)]
+        if self.device != "cpu":
+            return np.concatenate([self._rows(part) for part in parts])
+        with _one_thread_each(min(len(parts), os.cpu_count() or 1)) as pool:
+            return np.concatenate(list(pool.map(self._rows, parts)))
+
+    def _rows(self, patches: Images) -> NDArray[np.float32]:
+        return np.stack(list(self.measure(patches).values()), axis=1)
 
     def measure(self, patches: Images) -> dict[str, NDArray[np.float32]]:
         """Return each figure of `patches` by name, (n,) float32 each."""
         import torch
 
         with torch.inference_mode():
-            # Without its strides a single-channel slice is read as if it were contiguous.
             images = torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2)))
             figures = _measure(images.to(self.device))
             values = torch.stack(list(figures.values())).cpu().numpy()
         return dict(zip(figures, values, strict=True))
 
 
-def separate(images: Tensor) -> Tensor:
-    """Return haematoxylin, eosin and residual of uint8 RGB `images`, (n, 3, rows, cols).
+@contextmanager
+def _one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool whose threads do not split their work further.
 
-    The unit is that of `skimage.color.rgb2hed`: optical density over that of a black pixel.
+    Torch would split each of the many small steps over all processors and wait for the slowest;
+    patches beside each other need not wait, which matters most on a busy machine.
     """
     import torch
 
-    light = images.float().div_(255.0).clamp_(min=1e-6)
-    density = light.log_().div_(float(np.log(1e-6)))
-    turned = torch.as_tensor(np.linalg.inv(STAINS).T, dtype=density.dtype, device=density.device)
-    return torch.nn.functional.conv2d(density, turned[:, :, None, None]).clamp_(min=0.0)
+    usual = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(usual)  # a thread's choice is what later threads start with
+
+
+def separate(images: Tensor) -> Tensor:
+    """Return haematoxylin, eosin and residual of uint8 RGB `images`, (n, 3, rows, cols) float32.
+
+    The unit is the decadic optical density: six times what `skimage.color.rgb2hed` gives. A black
+    pixel is taken for a nearly black one, 1 of 255, rather than for infinitely dense.
+    """
+    return _unmixed(_density(images), 3)
+
+
+def _density(images: Tensor) -> Tensor:
+    return images.float().clamp_(min=1.0).div_(255.0).log10_().neg_()
+
+
+def _unmixed(density: Tensor, stains: int) -> Tensor:
+    import torch
+
+    turned = np.linalg.inv(STAINS)
+    planes = [
+        density[:, 0]
+        .mul(float(turned[0, stain]))
+        .add_(density[:, 1], alpha=float(turned[1, stain]))
+        .add_(density[:, 2], alpha=float(turned[2, stain]))
+        .clamp_(min=0.0)
+        for stain in range(stains)
+    ]
+    return torch.stack(planes, dim=1)
 
 
 def _measure(images: Tensor) -> dict[str, Tensor]:
     from torch.nn.functional import avg_pool2d
 
-    stains = separate(images) * SCALE
-    half = avg_pool2d(stains, 2)
+    density = _density(images)
+    stains = _unmixed(density, 2)
+    half = _unmixed(avg_pool2d(density, 2), 3)
     figures: dict[str, Tensor] = {}
     _colours(figures, images)
     _amounts(figures, half)
     _wavelets(figures, stains)
     _fibres(figures, half)
     _patterns(figures, stains, half)
-    _openings(figures, images)
     _nuclei(figures, half[:, 0], half[:, 1])
     return figures
 
 
-# Usual stain densities then lie between 0 and about 1 (optical density, natural logarithm / 2.3).
-SCALE = 6.0
-
-
 def _colours(figures: dict[str, Tensor], images: Tensor) -> None:
-    """Mean and spread of red, green and blue."""
-    small = images.float().div_(255.0)
+    """Mean and spread of red, green and blue; bare glass by the size of the gap."""
+    from torch.nn.functional import avg_pool2d, max_pool2d
+
+    small = avg_pool2d(images.float(), 2).div_(255.0)
     for channel, name in enumerate(("red", "green", "blue")):
         flat = small[:, channel].flatten(1)
         figures[f"{name} mean"] = flat.mean(1)
-        figures[f"{name} spread"] = flat.std(1)
+        square = flat.square().mean(1) - flat.mean(1).square()
+        figures[f"{name} spread"] = square.clamp(min=0).sqrt()
+    # Slits, lumina and fat: what is left of the glass when the gaps are eroded.
+    bare = avg_pool2d((small.amin(1, keepdim=True) > 0.8).float(), 2)
+    figures["bare"] = bare.mean((1, 2, 3))
+    for size in (3, 7, 13):
+        eroded = -max_pool2d(-bare, size, stride=1, padding=size // 2)
+        figures[f"bare gaps over {size * 4} px"] = eroded.mean((1, 2, 3))
 
 
 def _amounts(figures: dict[str, Tensor], half: Tensor) -> None:
@@ -212,8 +258,9 @@ def _patterns(figures: dict[str, Tensor], stains: Tensor, half: Tensor) -> None:
     import torch
     from torch.nn.functional import avg_pool2d
 
-    bins = torch.as_tensor(_uniform_codes(), device=stains.device)
     ring = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
+    bins = torch.nn.functional.one_hot(torch.as_tensor(_uniform_codes()).long(), 10)
+    fold = bins.to(device=stains.device, dtype=torch.float32)
     quarter = avg_pool2d(half, 2)
     for name, channel in (("haematoxylin", 0), ("eosin", 1)):
         for scale, image in ((1, stains), (2, half), (4, quarter)):
@@ -224,22 +271,11 @@ def _patterns(figures: dict[str, Tensor], stains: Tensor, half: Tensor) -> None:
             for bit, (row, col) in enumerate(ring):
                 other = plane[:, 1 + row : rows - 1 + row, 1 + col : cols - 1 + col]
                 code |= (other >= centre).to(torch.uint8) << bit
-            binned = bins[code.flatten(1).int()]
-            shares = torch.stack([(binned == b).float().mean(1) for b in range(10)], dim=1)
+            ahead = 256 * torch.arange(n, dtype=torch.int32, device=plane.device)[:, None]
+            counted = torch.bincount((code.flatten(1) + ahead).flatten(), minlength=256 * n)
+            shares = counted.view(n, 256).float() @ fold / centre[0].numel()
             for b in range(10):
                 figures[f"{name} pattern {b} at {scale} px"] = shares[:, b]
-
-
-def _openings(figures: dict[str, Tensor], images: Tensor) -> None:
-    """Bare glass by the size of the gap: slits, lumina and fat."""
-    from torch.nn.functional import avg_pool2d, max_pool2d
-
-    bare = (images.amin(1, keepdim=True) > 205).float()
-    bare = avg_pool2d(bare, 4)
-    figures["bare"] = bare.mean((1, 2, 3))
-    for size in (3, 7, 13):
-        eroded = -max_pool2d(-bare, size, stride=1, padding=size // 2)
-        figures[f"bare gaps over {size * 4} px"] = eroded.mean((1, 2, 3))
 
 
 def _blurred(planes: Tensor, sigma: float) -> Tensor:

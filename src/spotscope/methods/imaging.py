@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from spotscope.data.places import Places
 from spotscope.encoders.features import pooled_features
 from spotscope.errors import SpotScopeError
+from spotscope.methods.base import MethodSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from spotscope.data.cohort import Cohort
@@ -24,15 +24,47 @@ CONTEXT_UM = (250.0, 420.0)
 of neighbours and the first two."""
 
 
-def cohort_features(
-    cohort: Cohort, encoder: Encoder, context_um: Sequence[float], progress: Progress
+class ImageSettings(MethodSettings):
+    """Settings of a method on frozen image features."""
+
+    context_um: tuple[float, ...] = Field(
+        default=CONTEXT_UM,
+        title="Surroundings (µm)",
+        description="Radii over which the tissue around a place is averaged in; none for the"
+        " patch alone.",
+    )
+    even_staining: bool = Field(
+        default=True,
+        title="Even out the staining",
+        description="Compare each place with the mean of its own slide's tissue, so that slides"
+        " that are stained or scanned differently can be learnt from together.",
+    )
+
+    @field_validator("context_um")
+    @classmethod
+    def _of_length(cls, radii: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < radius <= 5000 for radius in radii):
+            raise ValueError("radii lie above 0 and up to 5000 µm")
+        return radii
+
+
+def place_features(
+    places: Places, encoder: Encoder, settings: ImageSettings, progress: Progress
 ) -> NDArray[np.float32]:
-    """Return the features of all spots of a cohort, its sections stacked in their order."""
+    """Return what a method with `settings` sees at each place, (n, p)."""
+    radii, centred = settings.context_um, settings.even_staining
+    return pooled_features(places, encoder, radii, progress, centred=centred)
+
+
+def cohort_features(
+    cohort: Cohort, encoder: Encoder, settings: ImageSettings, progress: Progress
+) -> NDArray[np.float32]:
+    """Return what a method sees at all spots of a cohort, its sections stacked in their order."""
     done, parts = 0, []
     for section in cohort.sections:
         after = done + section.n_spots
         share = progress.part(done / cohort.n_spots, after / cohort.n_spots)
-        parts.append(pooled_features(Places.on_spots(section), encoder, context_um, share))
+        parts.append(place_features(Places.on_spots(section), encoder, settings, share))
         done = after
     return np.concatenate(parts)
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from spotscope.methods.base import Arrays, Method, MethodSettings
-from spotscope.methods.imaging import CONTEXT_UM, cohort_features
+from spotscope.methods.imaging import ImageSettings, cohort_features, place_features
 from spotscope.methods.linear import Projection
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ AT_ONCE = 1024
 """Places compared with all training spots together; bounds the memory."""
 
 
-class KnnSettings(MethodSettings):
+class KnnSettings(ImageSettings):
     """Settings of `knn`."""
 
     neighbours: int = Field(
@@ -47,12 +47,6 @@ class KnnSettings(MethodSettings):
         title="Components",
         description="Principal components of the image features that are compared.",
     )
-    context_um: tuple[float, ...] = Field(
-        default=CONTEXT_UM,
-        title="Surroundings (µm)",
-        description="Radii over which the tissue around a place is averaged in; none for the"
-        " patch alone.",
-    )
 
 
 class KnnMethod(Method):
@@ -69,8 +63,7 @@ class KnnMethod(Method):
 
     def learn(self, cohort: Cohort, validation: Cohort | None, progress: Progress) -> None:
         """Keep the training spots' components and expression."""
-        context = self.settings.context_um
-        seen = cohort_features(cohort, self.encoder, context, progress.part(0.0, 0.95))
+        seen = cohort_features(cohort, self.encoder, self.settings, progress.part(0.0, 0.95))
         self._expression = cohort.expression(self.genes)
         self._projection = Projection.fit(seen, self.settings.components, self.settings.seed)
         self._keys = self._projection.apply(seen).astype(np.float32)
@@ -80,10 +73,7 @@ class KnnMethod(Method):
         self, places: Places, progress: Progress
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return expression and its standard deviation, both (n, G)."""
-        from spotscope.encoders.features import pooled_features
-
-        context = self.settings.context_um
-        seen = pooled_features(places, self.encoder, context, progress.part(0.0, 0.9))
+        seen = place_features(places, self.encoder, self.settings, progress.part(0.0, 0.9))
         queries = self._projection.apply(seen).astype(np.float32)
         expression = np.empty((len(queries), len(self.genes)), np.float32)
         spread = np.empty_like(expression)

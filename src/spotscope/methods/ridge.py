@@ -8,7 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from spotscope.methods.base import Arrays, Method, MethodSettings
-from spotscope.methods.imaging import CONTEXT_UM, cohort_features, inner_groups, mean_pearson
+from spotscope.methods.imaging import (
+    ImageSettings,
+    cohort_features,
+    inner_groups,
+    mean_pearson,
+    place_features,
+)
 from spotscope.methods.linear import Projection, RidgePath
 
 if TYPE_CHECKING:
@@ -23,7 +29,7 @@ STRENGTHS = 10.0 ** np.arange(-3.0, 4.01, 0.5)
 mean the same on few spots and on many."""
 
 
-class RidgeSettings(MethodSettings):
+class RidgeSettings(ImageSettings):
     """Settings of `ridge`."""
 
     components: int = Field(
@@ -32,12 +38,6 @@ class RidgeSettings(MethodSettings):
         le=4096,
         title="Components",
         description="Principal components of the image features that are kept.",
-    )
-    context_um: tuple[float, ...] = Field(
-        default=CONTEXT_UM,
-        title="Surroundings (µm)",
-        description="Radii over which the tissue around a place is averaged in; none for the"
-        " patch alone.",
     )
 
 
@@ -57,15 +57,16 @@ class RidgeMethod(Method):
 
     def learn(self, cohort: Cohort, validation: Cohort | None, progress: Progress) -> None:
         """Choose each gene's penalty on held-out groups, then fit on all spots."""
-        context = self.settings.context_um
-        seen = cohort_features(cohort, self.encoder, context, progress.part(0.0, 0.8))
+        seen = cohort_features(cohort, self.encoder, self.settings, progress.part(0.0, 0.8))
         measured = cohort.expression(self.genes)
         if validation is None:
             groups = inner_groups(cohort)
             folds = [(groups != group, groups == group) for group in np.unique(groups)]
             inputs, outputs, scored = seen, measured, groups
         else:
-            shown = cohort_features(validation, self.encoder, context, progress.part(0.8, 0.9))
+            shown = cohort_features(
+                validation, self.encoder, self.settings, progress.part(0.8, 0.9)
+            )
             inputs = np.concatenate([seen, shown])
             outputs = np.concatenate([measured, validation.expression(self.genes)])
             held = np.arange(len(inputs)) >= len(seen)
@@ -111,7 +112,6 @@ class RidgeMethod(Method):
     def _fit(self, inputs: NDArray[np.floating], outputs: NDArray[np.floating]) -> None:
         projection = Projection.fit(inputs, self.settings.components, self.settings.seed)
         path = RidgePath.fit(projection.apply(inputs), outputs)
-        # Standardising, turning and regressing are one linear map, kept as such.
         weights, intercept = path.coefficients(self._strength * path.unit)
         self._projection = projection
         self._weights, self._intercept = weights, intercept
@@ -123,9 +123,7 @@ class RidgeMethod(Method):
         self, places: Places, progress: Progress
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Return expression and its standard deviation, both (n, G)."""
-        from spotscope.encoders.features import pooled_features
-
-        seen = pooled_features(places, self.encoder, self.settings.context_um, progress)
+        seen = place_features(places, self.encoder, self.settings, progress)
         turned = self._projection.apply(seen)
         expression = turned @ self._weights + self._intercept
         reach = (((turned - self._leverage_mean) @ self._leverage_basis) ** 2).sum(axis=1)
