@@ -44,6 +44,16 @@ OURS = {
     "mean": "spotscope.methods.mean:MeanMethod",
     "knn": "spotscope.methods.knn:KnnMethod",
     "ridge": "spotscope.methods.ridge:RidgeMethod",
+    "linear": "spotscope.methods.anand_linear:LinearMethod",
+    "lasso": "spotscope.methods.anand_linear:LassoMethod",
+    "anand_ridge": "spotscope.methods.anand_linear:AnandRidgeMethod",
+    "poisson": "spotscope.methods.anand_counts:PoissonMethod",
+    "negative_binomial": "spotscope.methods.anand_counts:NegativeBinomialMethod",
+    "mlp": "spotscope.methods.anand_networks:MlpMethod",
+    "gnn": "spotscope.methods.anand_networks:GnnMethod",
+    "clip": "spotscope.methods.clip:ClipMethod",
+    "bleep": "spotscope.methods.bleep:BleepMethod",
+    "mclstexp": "spotscope.methods.mclstexp:MclstexpMethod",
 }
 
 

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spotscope.data.cohort import Cohort
+from spotscope.data.places import Grid, Places
+from spotscope.data.section import Section
+from spotscope.methods.anand_embedding import heat_signature, singular_vectors
+from spotscope.methods.base import get_method, load_method
+
+NAMES = ("linear", "lasso", "anand_ridge", "poisson", "negative_binomial", "mlp", "gnn")
+
+
+def _settings(name: str, **more: object) -> dict[str, object]:
+    quick = {"epochs": 60} if name in ("mlp", "gnn") else {}
+    return {"panel": {"n_genes": 60}, "components": 8, **quick, **more}
+
+
+def _mean_pearson(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(0), b - b.mean(0)
+    return float(((a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))).mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_regressor_predicts_a_new_patient_and_survives_the_disk(
+    name: str, split: tuple[Cohort, Cohort], tmp_path: Path
+) -> None:
+    train, test = split
+    method = get_method(name)(_settings(name), encoder="stain").fit(train)
+    places = Places.on_spots(test.sections[0])
+    found = method.predict(places)
+    measured = test.expression(found.genes)
+    assert _mean_pearson(found.expression, measured) > 0.15
+    # On the scale of the truth; count models predict the log of a mean, which lies above the
+    # mean of logs.
+    assert np.abs(found.expression.mean() - measured.mean()) < 0.35 * measured.mean()
+    assert "pearson" in method.scores
+    method.save(tmp_path / "model")
+    again = load_method(tmp_path / "model").predict(places)
+    np.testing.assert_allclose(again.expression, found.expression, rtol=1e-5, atol=1e-5)
+    assert not list((tmp_path / "model").glob("*.p*k*l*"))
+
+
+@pytest.mark.parametrize("name", ["linear", "negative_binomial", "gnn"])
+def test_the_published_form_runs(name: str, split: tuple[Cohort, Cohort]) -> None:
+    train, test = split
+    settings = _settings(name, paper_compat=True, panel={"n_genes": 10})
+    method = get_method(name)(settings, encoder="stain").fit(train)
+    found = method.predict(Places.on_spots(test.sections[0]))
+    assert np.isfinite(found.expression).all()
+
+
+def test_counts_of_doubled_libraries_predict_the_same_rates(
+    split: tuple[Cohort, Cohort],
+) -> None:
+    train, test = split
+    doubled = []
+    for number, section in enumerate(train.sections):
+        spots = section.measured().copy()
+        spots.X = spots.X * (2 if number == 0 else 1)
+        doubled.append(
+            Section(section.name, section.patient, section.slide, spots, section.spot_diameter_um)
+        )
+    places = Places.on_spots(test.sections[0])
+    settings = _settings("poisson", panel={"n_genes": 20, "kind": "mean"})
+    once, twice = (
+        get_method("poisson")(settings, encoder="stain").fit(c).predict(places)
+        for c in (train, Cohort(tuple(doubled)))
+    )
+    assert once.genes == twice.genes
+    assert _mean_pearson(once.expression, twice.expression) > 0.95
+    assert np.abs(once.expression - twice.expression).mean() < 0.1
+
+
+def test_a_grid_sees_the_same_neighbourhood_as_the_spots(split: tuple[Cohort, Cohort]) -> None:
+    train, test = split
+    section = test.sections[0]
+    method = get_method("linear")(_settings("linear", adjacency=False), encoder="stain").fit(train)
+    on_spots = method.predict(Places.on_spots(section))
+    grid = Places.on_grid(section, stride_um=50.0)
+    on_grid = method.predict(grid)
+    near = np.linalg.norm(
+        np.asarray(section.centres_px)[:, None] - grid.centres_px[None], axis=2
+    ).argmin(axis=1)
+    assert _mean_pearson(on_spots.expression, on_grid.expression[near]) > 0.8
+
+
+def _line(points: np.ndarray, mpp: float = 1.0) -> Places:
+    class Fake:
+        mpp_um = mpp
+
+    return Places(Fake(), points)  # type: ignore[arg-type]
+
+
+def test_the_heat_signature_does_not_change_when_tissue_is_turned_moved_or_renumbered() -> None:
+    rng = np.random.default_rng(0)
+    points = np.argwhere(np.ones((9, 13))) * 100.0
+    found = heat_signature(_line(points), 4, 8)
+    turned = points[:, ::-1] * [1, -1] + 5000
+    order = rng.permutation(len(points))
+    np.testing.assert_allclose(heat_signature(_line(turned), 4, 8), found, atol=1e-6)
+    np.testing.assert_allclose(heat_signature(_line(points[order]), 4, 8), found[order], atol=1e-6)
+
+
+def test_the_heat_signature_tells_the_edge_from_the_middle() -> None:
+    points = np.argwhere(np.ones((11, 11))) * 100.0
+    found = heat_signature(_line(points), 4, 8)[:, 3].reshape(11, 11)
+    assert found[0, 0] > found[0, 5] > found[5, 5]
+
+
+def test_the_papers_vectors_differ_between_sections_that_differ_by_a_mirror_or_not_at_all() -> (
+    None
+):
+    # The documented defect: the same tissue with other numbering has other vectors.
+    rng = np.random.default_rng(0)
+    points = np.argwhere(np.ones((9, 13))) * 100.0
+    order = rng.permutation(len(points))
+    first = singular_vectors(_line(points), 6, 8)
+    other = singular_vectors(_line(points[order]), 6, 8)
+    assert first.shape == (117, 8)
+    assert np.abs(other - first[order]).max() > 0.01
+
+
+def test_a_grid_of_any_mask_gives_finite_signatures() -> None:
+    mask = np.zeros((12, 12), bool)
+    mask[:3, :3] = mask[8:, 8:] = True  # two pieces of tissue that no edge joins
+    grid = Grid((0.0, 0.0), 50.0, 50.0, mask)
+    found = heat_signature(_line(grid.centres_px), 4, 8)
+    assert np.isfinite(found).all()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spotscope.data.cohort import Cohort
+from spotscope.data.places import Places
+from spotscope.errors import SpotScopeError
+from spotscope.methods.base import get_method, load_method
+
+NAMES = ("clip", "bleep", "mclstexp")
+
+
+def _settings(**more: object) -> dict[str, object]:
+    return {
+        "panel": {"n_genes": 60},
+        "epochs": 12,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "neighbours": 20,
+        "width": 32,
+        "device": "cpu",
+        **more,
+    }
+
+
+def _mean_pearson(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(0), b - b.mean(0)
+    norm = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    return float(((a * b).sum(0) / np.where(norm > 0, norm, np.inf)).mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pair_on_frozen_features_predicts_a_new_patient_and_survives_the_disk(
+    name: str, split: tuple[Cohort, Cohort], tmp_path: Path
+) -> None:
+    train, test = split
+    method = get_method(name)(_settings(), encoder="stain").fit(train)
+    places = Places.on_spots(test.sections[0])
+    found = method.predict(places)
+    assert _mean_pearson(found.expression, test.expression(found.genes)) > 0.15
+    assert found.uncertainty is not None
+    assert found.uncertainty.shape == found.expression.shape
+    assert method.scores["loss"] < method.scores["chance"]
+    method.save(tmp_path / "model")
+    again = load_method(tmp_path / "model").predict(places)
+    np.testing.assert_allclose(again.expression, found.expression, atol=1e-5)
+
+
+def test_the_published_form_of_mclstexp_embeds_by_batch_and_survives_the_disk(
+    split: tuple[Cohort, Cohort], tmp_path: Path
+) -> None:
+    train, test = split
+    settings = _settings(paper_compat=True, epochs=2)
+    method = get_method("mclstexp")(settings, encoder="stain").fit(train)
+    method.save(tmp_path / "model")
+    places = Places.on_spots(test.sections[0])
+    np.testing.assert_allclose(
+        load_method(tmp_path / "model").predict(places).expression,
+        method.predict(places).expression,
+        atol=1e-5,
+    )
+
+
+@pytest.fixture(scope="module")
+def small_network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    import timm
+    from safetensors.torch import save_file
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_resnet", pretrained=False, num_classes=0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(network.state_dict(), path)
+    return f"local:{path}#timm:test_resnet"
+
+
+@pytest.mark.parametrize("trainable", ["all", "last"])
+def test_a_trained_network_comes_back_without_its_first_weights(
+    trainable: str, small_network: str, split: tuple[Cohort, Cohort], tmp_path: Path
+) -> None:
+    train, test = split
+    settings = _settings(epochs=1, trainable=trainable, panel={"n_genes": 20})
+    method = get_method("bleep")(settings, encoder=small_network).fit(train)
+    places = Places.on_spots(test.sections[0])
+    found = method.predict(places)
+    method.save(tmp_path / "model")
+    weights = Path(small_network.removeprefix("local:").partition("#")[0])
+    moved = weights.rename(weights.with_suffix(".away"))
+    try:
+        again = load_method(tmp_path / "model").predict(places)
+    finally:
+        moved.rename(weights)
+    np.testing.assert_allclose(again.expression, found.expression, atol=1e-4)
+
+
+def test_a_section_of_the_reference_is_refused(split: tuple[Cohort, Cohort]) -> None:
+    train, _ = split
+    method = get_method("clip")(_settings(epochs=1), encoder="stain").fit(train)
+    with pytest.raises(SpotScopeError, match="in this model's reference"):
+        method.predict(Places.on_spots(train.sections[0]))
+
+
+def test_more_neighbours_than_training_spots_are_refused_before_training(
+    split: tuple[Cohort, Cohort],
+) -> None:
+    with pytest.raises(SpotScopeError, match="cannot be had from"):
+        get_method("clip")(_settings(neighbours=5000), encoder="stain").fit(split[0])
+
+
+def test_neighbours_name_the_spots_that_a_prediction_was_made_from(
+    split: tuple[Cohort, Cohort],
+) -> None:
+    from spotscope.progress import Progress
+
+    train, test = split
+    method = get_method("bleep")(_settings(epochs=3, neighbours=5), encoder="stain").fit(train)
+    found = method.retrieve(Places.on_spots(test.sections[0]), Progress())
+    sections, spots = method.reference.describe(found.neighbours.index)
+    measured = {
+        (section.name, str(barcode)): row
+        for section in train.sections
+        for barcode, row in zip(section.barcodes, section.expression(method.genes), strict=True)
+    }
+    mean = np.mean([measured[key] for key in zip(sections[7], spots[7], strict=True)], axis=0)
+    np.testing.assert_allclose(found.expression[7], mean, atol=1e-5)
+
+
+def test_bleep_as_published_has_hard_targets_and_by_default_soft_ones() -> None:
+    method = get_method("bleep")
+    published, ours = (
+        method({"paper_compat": compat}, encoder="stain").loss() for compat in (True, False)
+    )
+    shared = torch.randn(1, 1, 256)  # spots of a tissue are alike
+    image, spot = torch.nn.functional.layer_norm(2 * shared + torch.randn(2, 16, 256), (256,))
+    from spotscope.nets.contrastive import soft_targets
+    from spotscope.nets.projection import unit
+
+    hard = soft_targets(image, spot, published.temperature)
+    soft = soft_targets(unit(image), unit(spot), ours.temperature)
+    assert hard.diagonal().min() > 1 - 1e-6
+    assert soft.diagonal().max() < 0.9
+
+
+def test_the_same_seed_trains_the_same_model(split: tuple[Cohort, Cohort]) -> None:
+    train, test = split
+    places = Places.on_spots(test.sections[0])
+    first, second = (
+        get_method("clip")(_settings(epochs=2, seed=seed), encoder="stain")
+        .fit(train)
+        .predict(places)
+        for seed in (1, 1)
+    )
+    np.testing.assert_array_equal(first.expression, second.expression)
