@@ -163,8 +163,9 @@ def singular_vectors(places: Places, k: int, count: int) -> Floats:
     """Return the paper's adjacency embedding, (n, count), zeros where a section has too few spots.
 
     Truncated SVD of the section's own nearest-neighbour connectivities (scanpy's, with a Gaussian
-    kernel: the paper does not say which; UMAP's would compile for half a minute). Its axes are the section's own: signs and order differ from section to
-    section, so that what a model learns of them on one means nothing on the next.
+    kernel: the paper does not say which, and UMAP's would compile for half a minute). Its axes
+    are the section's own: signs and order differ from section to section, so that what a model
+    learns of them on one means nothing on the next.
     """
     import scanpy as sc
     from anndata import AnnData
