@@ -34,9 +34,9 @@ def full_name(name: str) -> str:
 
 
 def find_dock(viewer: Any, name: str) -> Dock | None:
-    """Return a dock that is open."""
-    docks = viewer.window.dock_widgets
-    return docks.get(full_name(name))
+    """Return a dock that is open; a viewer without a window has none."""
+    window = getattr(viewer, "window", None)
+    return None if window is None else window.dock_widgets.get(full_name(name))
 
 
 def open_dock(viewer: Any, name: str) -> Dock:
@@ -47,7 +47,7 @@ def open_dock(viewer: Any, name: str) -> Dock:
         widget = getattr(import_module(module), cls)(viewer)
         area = "bottom" if name in BELOW else "right"
         viewer.window.add_dock_widget(widget, name=full_name(name), area=area)
-        settle(widget)
+        widget.settle()
     frame = widget.parent()
     if isinstance(frame, QDockWidget):
         frame.show()
@@ -55,14 +55,14 @@ def open_dock(viewer: Any, name: str) -> Dock:
     return widget
 
 
-def settle(widget: QWidget) -> None:
-    """Put a dock among the others of ours: tabs on the right, tables below."""
+def settle(widget: QWidget) -> bool:
+    """Put a dock among the others of ours, tabs on the right and tables below; say if it went."""
     frame = widget.parent()
     if not isinstance(frame, QDockWidget):
-        return
+        return False
     window = frame.window()
     if not isinstance(window, QMainWindow):
-        return
+        return False
     name = frame.objectName().removesuffix(" (SpotScope)")
     frame.setWindowTitle(name)  # the tab's text; the title bar keeps the full name
     right = Qt.DockWidgetArea.RightDockWidgetArea
@@ -71,8 +71,8 @@ def settle(widget: QWidget) -> None:
         below = Qt.DockWidgetArea.BottomDockWidgetArea
         if window.dockWidgetArea(frame) != below:
             window.addDockWidget(below, frame)
-        window.resizeDocks([frame], [_HEIGHT_BELOW], Qt.Orientation.Vertical)
-        return
+        give_height(widget)
+        return True
     others = [
         dock
         for dock in window.findChildren(QDockWidget)
@@ -87,3 +87,11 @@ def settle(widget: QWidget) -> None:
         for bar in window.findChildren(QTabBar):
             bar.setDrawBase(False)
     window.resizeDocks([frame], [_WIDTH], Qt.Orientation.Horizontal)
+    return True
+
+
+def give_height(widget: QWidget) -> None:
+    """Give a dock below the height that its plots need."""
+    frame = widget.parent()
+    if isinstance(frame, QDockWidget) and isinstance(window := frame.window(), QMainWindow):
+        window.resizeDocks([frame], [_HEIGHT_BELOW], Qt.Orientation.Vertical)

@@ -211,7 +211,7 @@ class GenesDock(Dock):
         if gene in self.model.genes:
             index = self.model.index(self.model.genes.index(gene))
             self.list.setCurrentIndex(index)
-            self.list.scrollTo(index)
+            self.list.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
         else:
             self.list.clearSelection()
         chosen.blockSignals(before)

@@ -30,7 +30,7 @@ Role = Literal["slide", "prediction", "spots", "error"]
 ORDER: tuple[Role, ...] = ("slide", "prediction", "spots", "error")
 """From below."""
 
-SPOT_OPACITY = 0.8
+SPOT_OPACITY = 0.75
 MAP_OPACITY = 0.75
 _OUTLINE = "#1f2a6b"
 
@@ -126,10 +126,7 @@ def recolour_spots(
 ) -> None:
     """Show (n,) values on the spots, in place."""
     if opened.raster is None:
-        layer.face_color = colours.rgba(values, limits, colour_map)
-        layer.border_width = 0.0
-        # Shown by napari where the mouse points; the values change without an event of their own.
-        layer.features["value"] = np.round(values, 3)
+        _colour_points(layer, colours.rgba(values, limits, colour_map), np.round(values, 3))
         return
     _show_picture(layer, opened.raster.image(values), limits, colour_map)
 
@@ -146,9 +143,8 @@ def recolour_subtypes(layer: Points | Image, opened: OpenSection) -> None:
         + [colours.hex_to_rgba(colours.UNKNOWN_COLOUR)]
     )
     if opened.raster is None:
-        layer.face_color = table[codes].astype(np.float32)  # -1, unlabelled, takes the last one
-        layer.border_width = 0.0
-        layer.features["value"] = np.array([*names, "unlabelled"])[codes]
+        # -1, unlabelled, takes the last one.
+        _colour_points(layer, table[codes].astype(np.float32), np.array([*names, "none"])[codes])
         return
     steps = Colormap(table, interpolation="zero", name="SpotScope subtypes")
     shown = np.where(codes < 0, len(names), codes).astype(np.float32)
@@ -166,6 +162,18 @@ def show_prediction(
     if not np.allclose(layer.scale, scale) or not np.allclose(layer.translate, translate):
         layer.scale, layer.translate = scale, translate
     _show_picture(layer, picture, limits, layer.colormap)
+
+
+def _colour_points(layer: Points, rgba: NDArray[np.float32], values: NDArray) -> None:
+    """Colour spots, and keep what napari tells of the one that the mouse points at."""
+    if np.any(layer.border_width):
+        layer.border_width = 0.0
+    # Both the colours and the face colour tell the canvas to send all spots to the graphics card
+    # again; once is enough, and it is most of the cost.
+    with layer.events.face_color.blocker():
+        layer.face_color = rgba
+    layer.refresh(data_displayed=False, highlight=False, extent=False)  # the thumbnail alone
+    layer.features["value"] = values
 
 
 def _show_picture(

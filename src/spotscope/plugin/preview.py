@@ -35,7 +35,7 @@ class PreviewPicture(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._picture = QPixmap()
+        self._preview: ImportPreview | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(_HEIGHT_PX)
 
@@ -45,18 +45,14 @@ class PreviewPicture(QWidget):
 
     def show_preview(self, preview: ImportPreview) -> None:
         """Show what would be imported."""
-        self._picture = draw_preview(preview)
+        self._preview = preview
         self.update()
 
     def paintEvent(self, event: Any) -> None:
         """Draw the picture as large as fits, in the middle."""
-        if self._picture.isNull():
+        if self._preview is None:
             return
-        shown = self._picture.scaled(
-            self.size(),
-            Qt.AspectRatioMode.KeepAspectRatio,
-            Qt.TransformationMode.SmoothTransformation,
-        )
+        shown = draw_preview(self._preview, self.size())
         painter = QPainter(self)
         painter.drawPixmap(
             (self.width() - shown.width()) // 2, (self.height() - shown.height()) // 2, shown
@@ -64,25 +60,26 @@ class PreviewPicture(QWidget):
         painter.end()
 
 
-def draw_preview(preview: ImportPreview) -> QPixmap:
-    """Return the thumbnail with the spots drawn on it."""
+def draw_preview(preview: ImportPreview, fit: QSize) -> QPixmap:
+    """Return the thumbnail as large as fits, with the spots drawn on it at their true size."""
     pixels = np.ascontiguousarray(preview.thumbnail)
     rows, cols = pixels.shape[:2]
-    image = QImage(pixels.tobytes(), cols, rows, 3 * cols, QImage.Format.Format_RGB888).copy()
-    picture = QPixmap.fromImage(image)
-    centres = (np.asarray(preview.centres_px) + 0.5) * preview.thumbnail_scale
-    if not len(centres):
-        return picture
+    image = QImage(pixels.tobytes(), cols, rows, 3 * cols, QImage.Format.Format_RGB888)
+    picture = QPixmap.fromImage(image).scaled(
+        fit, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+    )
+    scale = preview.thumbnail_scale * picture.width() / cols
+    centres = (np.asarray(preview.centres_px) + 0.5) * scale
     if len(centres) > _MOST_SPOTS_DRAWN:
         centres = centres[:: len(centres) // _MOST_SPOTS_DRAWN + 1]
     radius = 1.5
     if preview.spot_diameter_um and preview.mpp_um:
-        radius = preview.spot_diameter_um / preview.mpp_um * preview.thumbnail_scale / 2
+        radius = max(preview.spot_diameter_um / preview.mpp_um * scale / 2, 1.0)
     painter = QPainter(picture)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setPen(QPen(QColor("#1f3a93"), 1.5))
+    painter.setPen(QPen(QColor("#0b5d1e"), 1.0))
     for row, col in centres:
-        painter.drawEllipse(QPointF(float(col), float(row)), max(radius, 1.5), max(radius, 1.5))
+        painter.drawEllipse(QPointF(float(col), float(row)), radius, radius)
     painter.end()
     return picture
 

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.colours import UNIT
+from spotscope.plugin.docks import give_height
 from spotscope.plugin.widgets import Dock, two_decimals
 
 if TYPE_CHECKING:
@@ -332,9 +333,12 @@ class QualityDock(Dock):
         """Take no more height than there is to show."""
         filled = self.model.quality is not None
         shown = filled and not self.fold.isChecked()
+        opens = shown and self.split.isHidden()
         self.fold.setVisible(filled)
         self.split.setVisible(shown)
         self.setMaximumHeight(_ANY_HEIGHT if shown else _FOLDED_HEIGHT_PX)
+        if opens:
+            give_height(self)
 
     def _is_low(self) -> bool:
         from qtpy.QtWidgets import QApplication

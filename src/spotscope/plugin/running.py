@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STEPS_A_SECOND = 10
+_STOPPED = object()
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,20 @@ class _Task:
         self._work = work
         self._job = job
         self._told = 0.0
+        self.outcome: Any = _STOPPED
         self.cancel = threading.Event()
 
     def __str__(self) -> str:
         return self._title
 
-    def __call__(self) -> Any:
+    def __call__(self) -> None:
+        self.outcome = self._outcome()
+
+    def _outcome(self) -> Any:
         try:
             return self._work(Progress(self._tell, self.cancel))
         except Cancelled:
-            return Cancelled()
+            return _STOPPED
         except SpotScopeError as error:
             log.info("%s: %s", self._title, error)
             return Failure(str(error), traceback.format_exc())
@@ -117,7 +122,8 @@ class Job(QObject):
 
         task = self._task
         self._worker = create_worker(task, _start_thread=False, _worker_class=Worker)
-        self._worker.returned.connect(self._on_returned)
+        # Not `returned`, which a worker that was told to quit does not emit.
+        self._worker.finished.connect(self._on_finished)
         self._worker.start()
         return self
 
@@ -125,11 +131,11 @@ class Job(QObject):
         """Ask the work to stop; it does within a second."""
         self._task.cancel.set()
 
-    def _on_returned(self, outcome: Any) -> None:
-        self._worker = None
+    def _on_finished(self) -> None:
+        self._worker, outcome = None, self._task.outcome
         if isinstance(outcome, Failure):
             self.failed.emit(outcome)
-        elif isinstance(outcome, Cancelled):
+        elif outcome is _STOPPED:
             self.cancelled.emit()
         else:
             self.finished.emit(outcome)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.compat import isalive
-from qtpy.QtCore import QRectF, Qt
+from qtpy.QtCore import QRectF, Qt, QTimer
 from qtpy.QtGui import QColor, QImage, QPainter
 from qtpy.QtWidgets import (
     QFrame,
@@ -77,6 +77,19 @@ class Dock(QWidget):
             self._stack.addWidget(scrolled(self._empty(empty, begin_here)))
         self._stack.addWidget(scrolled(content))
         self.workspace.changed.connect(self._on_workspace)
+        self._settled = False
+
+    def showEvent(self, event: Any) -> None:
+        """Take a place among the other docks, however this one was opened."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self.settle)
+
+    def settle(self) -> None:
+        """Take a place among the other docks, once; after that the user's wish stands."""
+        from spotscope.plugin.docks import settle
+
+        if isalive(self) and not self._settled:
+            self._settled = settle(self)
 
     def _empty(self, sentence: str, begin_here: bool) -> QWidget:
         if begin_here:
