@@ -25,8 +25,10 @@ and what is above it is tissue even where all of the slide is."""
 _GREY = 6
 _GREEN_INK = 18
 _SPECK = 2e-4
+_GAP_UM = 45.0
+"""Half the width of gaps that belong to the tissue: fat cells are 50 to 90 µm wide and empty."""
 _GAP = 0.003
-"""Half the width of gaps that belong to the tissue, such as fat cells, part of the longer side."""
+"""The same as a part of the longer side, for a slide of unknown scale, and the least."""
 
 
 def tissue_mask(slide: Slide, cell_px: float, origin_px: tuple[float, float]) -> NDArray[np.bool_]:
@@ -37,7 +39,7 @@ def tissue_mask(slide: Slide, cell_px: float, origin_px: tuple[float, float]) ->
     Parameters
     ----------
     slide
-        Needs no micrometres per pixel.
+        With micrometres per pixel, gaps as wide as fat cells count as tissue.
     cell_px
         Side of a cell and distance between centres, in level-0 pixels.
     origin_px
@@ -48,7 +50,8 @@ def tissue_mask(slide: Slide, cell_px: float, origin_px: tuple[float, float]) ->
     (rows, cols) bool: all cells whose centre lies on the slide.
     """
     picture, downsample = overview(slide, _LONGEST_PX)
-    tissue = find_tissue(picture)
+    gap_px = _GAP_UM / (slide.mpp_um * downsample) if slide.mpp_um else 0.0
+    tissue = find_tissue(picture, gap_px)
     shares = [
         _shares(origin, cell_px, size, length, downsample)
         for origin, size, length in zip(origin_px, slide.shape_px, tissue.shape, strict=True)
@@ -56,7 +59,7 @@ def tissue_mask(slide: Slide, cell_px: float, origin_px: tuple[float, float]) ->
     return shares[0] @ tissue.astype(np.float32) @ shares[1].T >= LEAST_TISSUE
 
 
-def find_tissue(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def find_tissue(picture: NDArray[np.uint8], gap_px: float = 0.0) -> NDArray[np.bool_]:
     """Return which pixels of a picture of a whole slide are tissue.
 
     Tissue differs from the glass by being darker or coloured. The threshold is Otsu's over the
@@ -68,6 +71,8 @@ def find_tissue(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     ----------
     picture
         (rows, cols, 3) uint8.
+    gap_px
+        Half the width of gaps that still belong to the tissue.
 
     Returns
     -------
@@ -86,9 +91,11 @@ def find_tissue(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     otsu = threshold_otsu(values) if np.ptp(values) > 0 else 0.0
     tissue = valid & (contrast > np.clip(otsu, *_CONTRAST))
     speck = max(4, int(_SPECK * tissue.size))
-    reach = max(1, round(_GAP * max(tissue.shape)))
+    # Not wider than a fortieth of the picture, whatever a wrong scale may say.
+    reach = round(max(1, _GAP * max(tissue.shape), min(gap_px, max(tissue.shape) / 40)))
     wide = maximum_filter(tissue, 2 * reach + 1)
-    tissue = minimum_filter(wide, 2 * reach + 1) & valid
+    # Beyond the picture nothing is known: its edge must not eat the tissue that reaches it.
+    tissue = minimum_filter(wide, 2 * reach + 1, mode="nearest") & valid
     tissue = remove_small_objects(tissue, max_size=speck)
     return remove_small_holes(tissue, max_size=speck) & valid
 
