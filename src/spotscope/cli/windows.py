@@ -9,6 +9,8 @@ import typer
 
 from spotscope.cli.running import console, progress_shown
 
+_SIZE = (1600, 1000)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -51,17 +53,24 @@ def demo(
     It simulates sections, trains on some patients, predicts another one and shows the prediction
     and its error on the slide. Run again, it goes on from what is there.
     """
-    from spotscope.evaluate.report import as_table
-    from spotscope.jobs.demo import run_demo
+    from spotscope.jobs.demo import run_demo, score_table
 
     with progress_shown("Preparing the demonstration") as progress:
         result = run_demo(out, progress=progress)
-    console().print(as_table(result.evaluation))
+    console().print(score_table(result.evaluation))
+    console().print(f"All figures: {result.folder / 'scores.json'}")
 
     from spotscope.plugin.snapshot import capture_window
     from spotscope.plugin.window import open_window, run_window
 
-    viewer = open_window([result.held_out], result.run_id, result.gene)
+    viewer = open_window(
+        [result.held_out],
+        result.run_id,
+        result.gene,
+        view="predicted",
+        docks=("Genes", "Quality"),
+        size=_SIZE,
+    )
     if window:
         run_window()
         return

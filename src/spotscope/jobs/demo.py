@@ -16,6 +16,8 @@ from spotscope.progress import Progress
 if TYPE_CHECKING:
     import os
 
+    from rich.table import Table
+
     from spotscope.data.cohort import Cohort
     from spotscope.data.section import Section
     from spotscope.data.simulate import StudySettings
@@ -192,6 +194,26 @@ def _evaluate(folder: Path, sections: list[Path], progress: Progress) -> Evaluat
     with written_beside(scores) as beside:
         beside.write_text(to_json(found.records), encoding="utf-8")
     return found
+
+
+def score_table(evaluation: Evaluation) -> Table:
+    """Return the scores in short, each beside the best that is reachable."""
+    from rich.table import Table
+
+    panels = {"top50_variance": "top 50 by variance", "all": "all genes"}
+    table = Table(
+        title="Mean Pearson correlation per gene, each patient left out in turn",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("method")
+    for heading in (*panels.values(), "of the best"):
+        table.add_column(heading, justify="right")
+    for name in dict.fromkeys(record.method for record in evaluation.records):
+        values = [evaluation.value(name, "pearson", panel) for panel in panels]
+        part = values[-1] / evaluation.value(BEST, "pearson", "all")
+        table.add_row(name, *(f"{value:.3f}" for value in values), f"{part:.0%}")
+    return table
 
 
 def best_reachable_records(cohort: Cohort) -> list[Record]:

@@ -10,9 +10,17 @@ if TYPE_CHECKING:
 
     from napari import Viewer
 
+    from spotscope.plugin.workspace import View
+
 
 def open_window(
-    paths: Sequence[Path], run_id: str | None = None, gene: str | None = None
+    paths: Sequence[Path],
+    run_id: str | None = None,
+    gene: str | None = None,
+    *,
+    view: View | None = None,
+    docks: Sequence[str] = ("Genes",),
+    size: tuple[int, int] | None = None,
 ) -> Viewer:
     """Open a window with sections or slides and the docks to look at them.
 
@@ -22,6 +30,12 @@ def open_window(
         Sections or slides.
     run_id, gene
         Of the last section, to draw at once.
+    view
+        What of the gene to draw.
+    docks
+        To open, by name.
+    size
+        Width and height of the window.
     """
     import napari
 
@@ -29,13 +43,16 @@ def open_window(
     from spotscope.plugin.script import open_section, show_gene, show_run
 
     viewer = napari.Viewer(title="SpotScope")
+    if size is not None:
+        viewer.window.resize(*size)
     for path in paths:
         open_section(viewer, path)
-    open_dock(viewer, "Genes")
+    for dock in docks:
+        open_dock(viewer, dock)
     if run_id is not None:
         show_run(viewer, run_id)
     if gene is not None:
-        show_gene(viewer, gene)
+        show_gene(viewer, gene, view)
     return viewer
 
 
