@@ -150,6 +150,15 @@ def test_learnt_temperature_stays_at_least_a_hundredth_and_can_come_back() -> No
     assert loss.log_scale.grad.item() > 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_leaves_the_loss_in_float32(kind: str) -> None:
+    image, spot = pairs()
+    loss = ContrastiveLoss(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss(image, spot).loss
+    assert mixed.item() == pytest.approx(loss(image, spot).loss.item(), rel=1e-6)
+
+
 def test_hits_count_the_own_pair_and_not_ties() -> None:
     logits = torch.tensor([[3.0, 1.0, 0.0], [5.0, 4.0, 0.0], [2.0, 1.0, 0.0]])
     top1, top2 = top_k_hits(logits, (1, 2))

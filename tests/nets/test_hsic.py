@@ -69,6 +69,12 @@ def test_median_scale_is_the_median_distance_and_never_zero() -> None:
     assert torch.isfinite(hsic(torch.ones(1, 2), torch.ones(1, 2)))
 
 
+def test_mixed_precision_leaves_hsic_in_float32(x: torch.Tensor, y: torch.Tensor) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = nhsic(x, y)
+    assert mixed.item() == pytest.approx(nhsic(x, y).item(), rel=1e-6)
+
+
 def test_bottleneck_forgets_the_input_and_keeps_the_result(
     x: torch.Tensor, y: torch.Tensor
 ) -> None:

@@ -32,7 +32,8 @@ def gaussian_kernel(x: Tensor, scale: float | Tensor | None = None) -> Tensor:
     # Centring changes no distance and keeps the expanded square exact far from the origin.
     x = x - x.mean(dim=0, keepdim=True)
     square = (x * x).sum(dim=1)
-    distance2 = (square[:, None] + square[None, :] - 2 * (x @ x.T)).clamp(min=0)
+    with torch.autocast(x.device.type, enabled=False):
+        distance2 = (square[:, None] + square[None, :] - 2 * (x @ x.T)).clamp(min=0)
     distance2 = distance2 * (1 - torch.eye(len(x), device=x.device))
     return torch.exp(-distance2 / (2 * scale**2))
 

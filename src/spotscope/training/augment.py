@@ -63,9 +63,9 @@ def stained(pixels: Tensor, stain: float, base: float) -> Tensor:
     matrix = _stain_matrix(device)
     scale = 1 + stain * (2 * torch.rand(n, 1, 3, device=device) - 1)
     offset = base * (2 * torch.rand(n, 1, 3, device=device) - 1)
-    change = (torch.linalg.inv(matrix) * scale) @ matrix  # (n, 3, 3)
     density = pixels.flatten(1, 2).float().add_(1).div_(256).log_().neg_()
     with torch.autocast(device.type, enabled=False):
+        change = (torch.linalg.inv(matrix) * scale) @ matrix  # (n, 3, 3)
         density = torch.baddbmm(offset @ matrix, density, change)
     images = density.neg_().exp_().mul_(256).sub_(1).div_(255).clamp_(0, 1)
     return images.view(pixels.shape).permute(0, 3, 1, 2)

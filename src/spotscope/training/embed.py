@@ -75,7 +75,8 @@ def _embed_all(
     message: str,
 ) -> NDArray[np.float32]:
     progress = progress or Progress()
-    model.eval().to(device, memory_format=torch.channels_last)
+    model.eval().to(device)
+    model.to(memory_format=torch.channels_last)
     low = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     parts = []
     for start in range(0, n, batch_size):

@@ -314,6 +314,9 @@ class TrainingLoop(pl.LightningModule):
         state = self.state
         if loss is None:
             return
+        if self.trainer.world_size > 1:  # so that all devices stop at the same epoch
+            gathered = self.all_gather(torch.tensor(loss, device=self.device))
+            loss = float(gathered.mean())  # type: ignore[union-attr]
         if state.best_loss is None or loss < state.best_loss - self.settings.min_delta:
             state.best_loss, state.best_epoch, state.waited = loss, state.epoch, 0
             state.best = cpu_copy(self.model)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from spotscope.nets.contrastive import ContrastiveLoss, top_k_hits
+from spotscope.nets.contrastive import ContrastiveLoss, PairLoss, top_k_hits
 
 
 @dataclass
@@ -114,18 +114,23 @@ class ContrastiveModel(Trainable):
         """Return the contrastive loss with the in-batch retrieval, plus `further_losses`."""
         image_features = self.image_encoder(batch.images, *batch.image_inputs)
         spot_features = self.spot_encoder(*batch.spot_inputs)
-        pairs = self.loss(self.image_head(image_features), self.spot_head(spot_features))
-        top1, top5 = top_k_hits(pairs.logits)
+        image, spot = self.image_head(image_features), self.spot_head(spot_features)
         further = self.further_losses(batch, image_features, spot_features)
-        values = {"top1": top1, "top5": top5}
-        if further:
-            values |= {name: value.detach() for name, value in further.items()}
-            # The verdict "not learning" compares this part alone with chance.
-            values["contrastive"] = pairs.loss.detach()
-        return StepResult(sum(further.values(), pairs.loss), pairs.chance, values)
+        return pairs_result(self.loss(image, spot), further)
 
     def further_losses(
         self, batch: Batch, image_features: Tensor, spot_features: Tensor
     ) -> dict[str, Tensor]:
         """Return named losses to add, such as ST-GCHB's bottleneck; none here."""
         return {}
+
+
+def pairs_result(pairs: PairLoss, further: dict[str, Tensor]) -> StepResult:
+    """Return the result of a step: the loss of its pairs and what is added to it."""
+    top1, top5 = top_k_hits(pairs.logits)
+    values = {"top1": top1, "top5": top5}
+    if further:
+        values |= {name: value.detach() for name, value in further.items()}
+        # The verdict "not learning" compares this part alone with chance.
+        values["contrastive"] = pairs.loss.detach()
+    return StepResult(sum(further.values(), pairs.loss), pairs.chance, values)
