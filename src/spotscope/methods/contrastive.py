@@ -20,7 +20,7 @@ from spotscope.encoders.base import Encoder, encoders
 from spotscope.errors import SpotScopeError
 from spotscope.files import cache_folder
 from spotscope.methods.base import Arrays, Method, MethodSettings
-from spotscope.methods.pair_images import PairImages
+from spotscope.methods.pair_images import PairImages, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +122,29 @@ class ContrastiveMethod(Method):
     def loss(self) -> ContrastiveLoss:
         """Return the loss of the pairs."""
 
+    def image_side(self, images: PairImages) -> PairImages:
+        """Return what turns places into image features; as given, unless a method adds to it."""
+        return images
+
+    def pair(
+        self, image: nn.Module, image_width: int, spot: nn.Module, spot_width: int
+    ) -> ContrastiveModel:
+        """Return the two encoders with their heads and the loss."""
+        from spotscope.training.models import ContrastiveModel
+
+        return ContrastiveModel(
+            image, self.head(image_width), spot, self.head(spot_width), self.loss()
+        )
+
+    def head(self, width: int) -> nn.Module:
+        """Return an untrained head from `width` features to the joint space."""
+        from spotscope.nets.projection import ProjectionHead
+
+        return ProjectionHead(width, self.settings.width, self.settings.dropout)
+
+    def pretrain(self, cohort: Cohort, shown: Shown, progress: Progress) -> None:
+        """Train parts of `self.model` by themselves before the pair; nothing here."""
+
     def embedding_batch(self) -> int:
         """Return how many reference spots are embedded at a time."""
         return 1024
@@ -137,7 +160,7 @@ class ContrastiveMethod(Method):
 
         settings = self.settings
         self._enough(cohort)
-        self.images = PairImages.of(self.encoder, settings.trainable)
+        self.images = self.image_side(PairImages.of(self.encoder, settings.trainable))
         shown = self.images.training(cohort, self.spot_table(cohort), progress.part(0, 0.2))
         data = TrainingData(shown.spots, cohort.section_of.astype(np.int64), shown.patches)
         checks = None
@@ -148,6 +171,7 @@ class ContrastiveMethod(Method):
             checks = TrainingData(held.spots, validation.section_of.astype(np.int64), held.patches)
         with seeded(settings.seed):
             self.model = self._built(cohort)
+            self.pretrain(cohort, shown, progress.part(0.25, 0.3))
         self._folder = self._run_folder(cohort)
         result = train(
             self.model,
@@ -164,11 +188,12 @@ class ContrastiveMethod(Method):
             ),
             validation=checks,
             folder=self._folder,
-            progress=progress.part(0.25, 0.97),
+            progress=progress.part(0.3, 0.97),
         )
         self.notes, self.history = list(result.notes), result.history
         last = result.history[-1] if result.history else {}
-        self.scores |= {k: v for k, v in last.items() if k in ("loss", "chance", "top1", "top5")}
+        told = ("loss", "contrastive", "chance", "top1", "top5")
+        self.scores |= {k: v for k, v in last.items() if k in told}
         self._index(cohort, progress.part(0.97, 1.0))
 
     def infer(self, places: Places, progress: Progress) -> tuple[Floats, Floats]:
@@ -224,7 +249,8 @@ class ContrastiveMethod(Method):
 
         from spotscope.nets.retrieval import ReferenceIndex
 
-        self.images = PairImages.restored(self.provenance, self.settings.trainable, arrays)
+        images = PairImages.restored(self.provenance, self.settings.trainable, arrays)
+        self.images = self.image_side(images)
         self.shapes = {k: v.shape for k, v in arrays.items()}
         self.model = self._built(None)
         weights = {
@@ -246,19 +272,7 @@ class ContrastiveMethod(Method):
     # -- inside
 
     def _built(self, cohort: Cohort | None) -> ContrastiveModel:
-        from spotscope.nets.projection import ProjectionHead
-        from spotscope.training.models import ContrastiveModel
-
-        settings = self.settings
-        image, width = self.images.network()
-        spot, spot_width = self.spot_encoder(cohort)
-        return ContrastiveModel(
-            image,
-            ProjectionHead(width, settings.width, settings.dropout),
-            spot,
-            ProjectionHead(spot_width, settings.width, settings.dropout),
-            self.loss(),
-        )
+        return self.pair(*self.images.network(), *self.spot_encoder(cohort))
 
     def _index(self, cohort: Cohort, progress: Progress) -> None:
         from spotscope.nets.retrieval import ReferenceIndex

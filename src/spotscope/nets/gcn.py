@@ -29,6 +29,10 @@ class GCNLayer(nn.Module):
         """Return (n, width) from `x` (n, width_in); `graph` is ``Graph.normalised()``."""
         return self.activation(graph.propagate(self.linear(x)) + self.bias)
 
+    def of_sums(self, sums: Tensor) -> Tensor:
+        """Return the same from ``sums = A x`` (n, width_in), for ``(A x) W = A (x W)``."""
+        return self.activation(self.linear(sums) + self.bias)
+
 
 class DeepGraphInfomax(nn.Module):
     """Train a graph encoder to tell a section's nodes from shuffled ones (Velickovic et al. 2019).
