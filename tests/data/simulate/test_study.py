@@ -171,8 +171,8 @@ def test_batch_effects_are_of_the_patient_and_not_of_the_section(
         expected = replace(section.truth, batch=np.zeros_like(shifts[0]))
         total = np.asarray(section.spots.X.sum(axis=0)).ravel()
         level.append(np.log((total + 1) / expected.mean_counts(section.centres_px).sum(axis=0)))
-    assert np.corrcoef(level[0], shifts[0])[0, 1] > 0.9
-    assert np.corrcoef(level[0], level[1])[0, 1] > 0.9
+    assert np.corrcoef(level[0], shifts[0])[0, 1] > 0.8
+    assert np.corrcoef(level[0], level[1])[0, 1] > 0.8
     assert abs(np.corrcoef(level[0], level[2])[0, 1]) < 0.3
 
 

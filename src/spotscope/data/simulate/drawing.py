@@ -299,11 +299,11 @@ class SectionPainter:
             rows, cols = np.minimum(rows, self._shape[0] - 1), np.minimum(cols, self._shape[1] - 1)
             kept = on_image & (planes.label[rows, cols] != GLASS)
             inside = Nuclei(nuclei.kind, nuclei.centres_px[kept], nuclei.angles[kept])
-            larger = 3.0 * self._field[rows[kept], cols[kept]]
+            larger = 4.0 * self._field[rows[kept], cols[kept]]
             self._bank.stamp(self._rng, plane, inside, larger)
             drawn.append(inside)
         planes.eosin *= 1 - 0.45 * np.clip(plane, 0, 1)
-        planes.eosin *= 1 + 0.12 * self._field
+        planes.eosin *= (1 + 0.16 * self._field) * (1 + (0.08 + 0.05 * self._field) * planes.speck)
         planes.haematoxylin += plane
         return drawn
 

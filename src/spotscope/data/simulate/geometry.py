@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _NODE_UM = 10.0  # pitch of the patient's own maps
 _EDGE_UM = 18.0  # half the width over which one region turns into the next
-_SEED_UM = 420.0  # usual distance between the centres of regions
+_SEED_UM = 440.0  # usual distance between the centres of regions
 
 
 class PatientTissue:
@@ -59,7 +59,7 @@ class PatientTissue:
         self._fibre_turn = rng.uniform(0, np.pi)
         self._outline = _outline(rng, self.size_um)
         self._seeds, self._kinds, self._reach = self._regions(rng)
-        self.ducts = self._structures(rng, 120.0, 0.96, {IN_SITU: 0.5}, (24.0, 85.0))
+        self.ducts = self._structures(rng, 108.0, 0.97, {IN_SITU: 0.45}, (24.0, 85.0))
         self.acini = self._structures(rng, 39.0, 0.86, {GLANDS: 0.6}, (10.0, 21.0))
         grown = dict.fromkeys((INVASIVE, IMMUNE, CONNECTIVE, GLANDS), 0.6)
         self.vessels = self._structures(rng, 190.0, 0.6, grown, (5.0, 15.0))

@@ -47,7 +47,7 @@ class StudySettings:
     mpp_um: float = 1.0
     spot_diameter_um: float = 55.0
     spot_pitch_um: float = 100.0
-    batch_sd: float = 0.35
+    batch_sd: float = 0.25
     depth: float = 1800.0
     depth_sd: float = 0.25
     dispersion: float = 4.0

@@ -36,9 +36,9 @@ class Stain:
     def draw(cls, rng: np.random.Generator) -> Stain:
         """Draw a patient's staining: hue and strength of both stains, and the glass."""
         vectors = np.stack([_HAEMATOXYLIN, _EOSIN])
-        vectors = np.clip(vectors + rng.normal(0, 0.035, (2, 3)), 0.03, None)
+        vectors = np.clip(vectors + rng.normal(0, 0.03, (2, 3)), 0.03, None)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        strength = np.array([1.25, 0.88]) * np.exp(rng.normal(0, [0.13, 0.16]))
+        strength = np.array([1.25, 0.88]) * np.exp(rng.normal(0, [0.11, 0.13]))
         white = 243 + rng.normal(0, 2.5, 3)
         return cls(vectors * strength[:, None], np.clip(white, 232, 252))
 
