@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 
@@ -277,7 +280,7 @@ def _torchvision_network(name: str) -> Network:
     weights = models.get_model_weights(name).DEFAULT
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # each way to download fails in its own way
+    except Exception as error:
         raise _no_weights(name, "torchvision") from error
     module = models.get_model(name, weights=None)
     module.load_state_dict(state)
@@ -289,14 +292,40 @@ def _timm_network(name: str) -> Network:
 
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.')[0]}*")[:3]
-        hint = f"did you mean {', '.join(near)}" if near else "look it up in timm's list of models"
-        raise SpotScopeError(f"timm has no network '{name}'; {hint}?")
+        hint = f"it has {', '.join(near)}" if near else "look the name up in timm's list of models"
+        raise SpotScopeError(f"timm has no network '{name}'; {hint}.")
+    module = timm.create_model(name, pretrained=False, num_classes=0)
+    source = timm_config(module).get("hf_hub_id") or ""
+    # The hub's client tries again for most of a minute before it says that there is no network.
+    if not (_cached(source) or _hub_in_reach()):
+        raise _no_weights(f"timm:{name}", "timm")
     try:
         module = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # each way to download fails in its own way
+    except Exception as error:
         raise _no_weights(f"timm:{name}", "timm") from error
     mean, std, size = timm_input(timm_config(module))
     return Network(f"timm:{name}", module, mean, std, size)
+
+
+def _cached(source: str) -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
+    return any(folder.glob("snapshots/*/*.safetensors")) or any(folder.glob("snapshots/*/*.bin"))
+
+
+def _hub_in_reach() -> bool:
+    """Tell whether the hub's name can be looked up; behind a proxy the proxy will know."""
+    from huggingface_hub.constants import ENDPOINT
+
+    host = urlsplit(ENDPOINT).hostname or ""
+    if getproxies() and not proxy_bypass(host):
+        return True
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
 
 
 def _no_weights(spec: str, library: str) -> SpotScopeError:
@@ -340,9 +369,8 @@ def _torch_cache() -> Path:
 def _cached_by_timm() -> list[str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    names = [
+    return [
         folder.name.removeprefix("models--timm--")
         for folder in sorted(Path(HF_HUB_CACHE).glob("models--timm--*"))
-        if any(folder.glob("snapshots/*/*.safetensors")) or any(folder.glob("snapshots/*/*.bin"))
+        if _cached(folder.name.removeprefix("models--").replace("--", "/"))
     ]
-    return names

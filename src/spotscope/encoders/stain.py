@@ -230,7 +230,10 @@ def _fibres(figures: dict[str, Tensor], half: Tensor) -> None:
             grey = avg_pool2d(grey, 2)
         down = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
         right = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
+        # Cut alike on all sides to whole windows, so that a turned patch gives the same figure.
         window = 8
+        rim = down.shape[-1] % window // 2
+        down, right = (each[..., rim:-rim, rim:-rim] for each in (down, right))
         along = avg_pool2d(down.square() - right.square(), window)
         across = avg_pool2d(2 * down * right, window)
         energy = avg_pool2d(down.square() + right.square(), window)
@@ -318,7 +321,7 @@ def _nuclei(figures: dict[str, Tensor], haematoxylin: Tensor, eosin: Tensor) -> 
     peak = strongest == max_pool2d(strongest, 5, stride=1, padding=2)
     nucleus = (peak & (strongest > NUCLEUS_CONTRAST)).float()
     count = nucleus.sum((1, 2, 3))
-    share = 1.0 / (count + 1.0)
+    share = 1.0 / count.clamp(min=1.0)
     figures["nuclei"] = (count + 1.0).log()
     figures["nuclei count"] = count
     contrast = (strongest * nucleus).sum((1, 2, 3)) * share
