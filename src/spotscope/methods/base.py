@@ -54,6 +54,8 @@ OURS = {
     "clip": "spotscope.methods.clip:ClipMethod",
     "bleep": "spotscope.methods.bleep:BleepMethod",
     "mclstexp": "spotscope.methods.mclstexp:MclstexpMethod",
+    "tpirbae": "spotscope.methods.tpirbae:TpirbaeMethod",
+    "st_gchb": "spotscope.methods.st_gchb:StGchbMethod",
 }
 
 
@@ -274,6 +276,8 @@ class Method(ABC):
             provenance = Provenance(**{k: v for k, v in record.items() if k in known})
             model = cls(_read_json(folder, SETTINGS), encoder or provenance.encoder or "auto")
             model.provenance, model.scores = provenance, provenance.scores
+            if isinstance(encoder, Encoder):
+                model._check_encoder(encoder)
             model.genes = [str(gene) for gene in _read_json(folder, GENES)]
             model.restore(_read_arrays(folder))
         except (TypeError, KeyError, ValueError) as error:
