@@ -83,7 +83,7 @@ def make_section(folder, name="C2", patient="C", labels=True, spots=True):
     return Section(name, patient, make_slide(store), table, 50.0, store)
 
 
-def add_run(section, run_id="ridge-stain-1", patients=("A",), sections=("A1",), grid=True):
+def add_run(section, run_id="ridge-stain-1", patients=("A",), sections=("A1",), stride=25.0):
     from spotscope.data.places import Grid, Places
     from spotscope.data.prediction import Prediction
     from spotscope.data.runs import write_run
@@ -97,20 +97,20 @@ def add_run(section, run_id="ridge-stain-1", patients=("A",), sections=("A1",), 
         "training_patients": list(patients),
     }
     rng = np.random.default_rng(1)
-    on_spots = on_grid = None
+    on_spots = None
     if section.has_spots:
         values = 0.7 * section.expression(genes) + 0.2
         values += rng.normal(0, 0.1, values.shape)
         on_spots = Prediction(genes, values, None, Places.on_spots(section), provenance)
-    if grid:
-        stride = 25.0
-        mask = tissue()[1][12::25, 12::25]
-        cells = Grid((12.0, 12.0), stride, stride * MPP, mask)
-        dense = tissue()[2][12::25, 12::25][mask]
-        values = rng.normal(1.5, 0.2, (mask.sum(), len(genes))).astype(np.float32)
-        values[:, 10] += 2.5 * dense
-        places = Places(section, cells.centres_px, cells)
-        on_grid = Prediction(genes, values, None, places, provenance)
+    first = stride // 2
+    cut = slice(int(first), None, int(stride))
+    mask = tissue()[1][cut, cut]
+    cells = Grid((first, first), stride, stride * MPP, mask)
+    dense = tissue()[2][cut, cut][mask]
+    values = rng.normal(1.5, 0.2, (mask.sum(), len(genes))).astype(np.float32)
+    values[:, 10] += 2.5 * dense
+    places = Places(section, cells.centres_px, cells)
+    on_grid = Prediction(genes, values, None, places, provenance)
     write_run(section, run_id, on_spots, on_grid)
     return run_id
 

@@ -264,3 +264,38 @@ def test_a_prediction_on_training_data_says_so_on_its_layer(viewer, fresh, predi
     show_run(viewer)
     show_gene(viewer, "ERBB2", "predicted")
     assert find(viewer.layers, fresh, "prediction").name == "C2 ERBB2 predicted (trained on it)"
+
+
+def test_another_run_of_another_grain_moves_the_same_map(viewer, fresh, predict):
+    predict(fresh.section, "fine")
+    predict(fresh.section, "coarse", stride=50.0)
+    fresh.read_runs()
+    show_section(viewer, fresh)
+    show_run(viewer, "fine")
+    show_gene(viewer, "ERBB2", "predicted")
+    layer = find(viewer.layers, fresh, "prediction")
+    fine = layer.data.shape
+    show_run(viewer, "coarse")
+    assert find(viewer.layers, fresh, "prediction") is layer
+    assert layer.data.shape[0] < fine[0]
+    assert tuple(layer.scale) == (100.0, 100.0)
+    assert layer.extent.world[1] == pytest.approx([1800, 2400], abs=110)
+
+
+def test_the_spot_under_the_mouse_is_told_once(viewer, c2):
+    from types import SimpleNamespace
+
+    show_section(viewer, c2)
+    show_gene(viewer, "ERBB2")
+    told = []
+    workspace = workspace_of(viewer)
+    workspace.pointed.connect(told.append)
+    at = c2.centres_px[7] * 2.0
+    for place in (at, at + 3.0, (0.0, 0.0)):
+        for callback in viewer.mouse_move_callbacks:
+            callback(viewer, SimpleNamespace(position=tuple(place)))
+    assert told == [7, None]
+    said = workspace.describe_spot(7)
+    assert said.startswith(str(c2.section.barcodes[7]))
+    assert f"ERBB2 measured {c2.measured('ERBB2')[7]:.2f} · predicted " in said
+    assert said.endswith("connective tissue")

@@ -78,3 +78,36 @@ def test_each_dock_can_be_opened_alone_by_napari_itself(make_napari_viewer, qtbo
 def test_a_viewer_without_a_window_has_no_picture(viewer, tmp_path):
     with pytest.raises(SpotScopeError, match="no window"):
         capture_window(viewer, tmp_path / "window.png")
+
+
+def test_the_sample_study_is_made_while_the_window_answers(
+    make_napari_viewer, qtbot, fresh, monkeypatch, tmp_path
+):
+    import shutil
+    import threading
+
+    from qtpy.QtCore import QTimer
+
+    from spotscope.plugin.samples import open_sample
+
+    answered, threads = [], []
+
+    def make(folder, seed, progress):
+        threads.append(threading.current_thread() is threading.main_thread())
+        for step in range(5):
+            progress.report(step / 5, "Drawing tissue")
+            threading.Event().wait(0.05)
+        shutil.copytree(fresh.section.store, folder / "P1A.zarr")
+        return [folder / "P1A.zarr"]
+
+    import zarr
+
+    zarr.open_group(fresh.section.store, mode="r+").attrs["spotscope"] = {"format": 1}
+    monkeypatch.setattr("spotscope.jobs.study.make_study", make)
+    monkeypatch.setattr("spotscope.data.store.open_section", lambda path: fresh.section)
+    make_napari_viewer(show=False)
+    QTimer.singleShot(20, lambda: answered.append(True))
+    layers = open_sample()
+    assert [about["name"] for _, about, _ in layers] == ["C2 slide", "C2 spots"]
+    assert answered == [True]
+    assert threads == [False]

@@ -61,9 +61,11 @@ class Drawing:
         self.workspace = Workspace()
         self._viewer = ref(viewer)
         self._busy = False
+        self._pointed: int | None = None
         self.workspace.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.mouse_move_callbacks.append(self._on_mouse)
         bind_keys(viewer, self)
         for layer in list(viewer.layers):
             self._adopt(layer)
@@ -225,6 +227,17 @@ class Drawing:
     def _on_inserted(self, event: Any) -> None:
         if not self._busy:
             self._adopt(event.value)
+
+    def _on_mouse(self, viewer: Any, event: Any) -> None:
+        """Tell over which spot the mouse is, when that is another one."""
+        section = self.workspace.section
+        if section is None or len(event.position) < 2:
+            return
+        row, col = (value / section.mpp_um for value in event.position[-2:])
+        spot = section.spot_at((row, col))
+        if spot != self._pointed:
+            self._pointed = spot
+            self.workspace.pointed.emit(spot)
 
     def _on_removed(self, event: Any) -> None:
         """Close a section whose slide was taken away by hand."""

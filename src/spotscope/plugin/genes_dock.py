@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer
 from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import (
@@ -94,6 +95,11 @@ class GenesDock(Dock):
         self.legend = Legend()
         self.body.addWidget(self.legend)
         self.body.addWidget(self.message)
+        self.pointed = wrapped("")
+        self.pointed.setMinimumHeight(2 * self.fontMetrics().height())  # the dock does not jump
+        self.pointed.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._on_pointed(None)
+        self.body.addWidget(self.pointed)
         self.body.addWidget(
             wrapped(
                 f"Keys over the slide: {SEARCH_KEY} search, M measured, P predicted, E error,"
@@ -101,6 +107,7 @@ class GenesDock(Dock):
             )
         )
         self.workspace.search_asked.connect(self.take_search)
+        self.workspace.pointed.connect(self._on_pointed)
         self.begin()
 
     def take_search(self) -> None:
@@ -301,6 +308,11 @@ class GenesDock(Dock):
         if np.isnan(r):
             return f"r is undefined: {gene} does not vary here · {run.protocol}"
         return f"<b>r {two_decimals(r)}</b> · {run.protocol}"
+
+    def _on_pointed(self, spot: int | None) -> None:
+        if isalive(self):
+            nothing = "Point at a spot to read its values."
+            self.pointed.setText(nothing if spot is None else self.workspace.describe_spot(spot))
 
     # -- hands ------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ class TrainPage(QWidget):
         top.addRow("Method", self.method)
         top.addRow("Image encoder", self.encoder)
         self.sections = QListWidget()
-        self.sections.setMinimumHeight(90)
+        self.sections.setMinimumHeight(60)
         self.add = QPushButton("Add section …")
         self.settings = QCollapsible("Settings")
         layout = QVBoxLayout(self)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from scipy.sparse import csc_matrix
+    from scipy.spatial import cKDTree
 
     from spotscope.data.runs import Run, Where
     from spotscope.data.section import Section
@@ -108,6 +109,14 @@ class OpenSection:
             return None
         return [str(name) for name in labels.categories], np.asarray(labels.codes, np.intp)
 
+    def spot_at(self, place_px: tuple[float, float]) -> int | None:
+        """Return the spot that lies over a place (row, col), or None."""
+        if not self.n_spots:
+            return None
+        reach = max(self.diameter_px / 2, 0.25 * self.pitch_px)
+        distance, spot = self._tree.query(place_px, distance_upper_bound=reach)
+        return int(spot) if np.isfinite(distance) else None
+
     def prepare(self) -> OpenSection:
         """Work out all that is slow, so that a background thread can; returns itself."""
         if self.section.has_spots:
@@ -179,6 +188,12 @@ class OpenSection:
         from spotscope.evaluate.metrics import pearson
 
         return float(pearson(self.predicted(run, gene)[:, None], self.measured(gene)[:, None])[0])
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        from scipy.spatial import cKDTree
+
+        return cKDTree(self.centres_px)
 
     @cached_property
     def _expression(self) -> csc_matrix:

@@ -45,7 +45,7 @@ class StartPanel(QWidget):
         self.sample.setToolTip(
             "A small simulated study: tissue, spots and counts, made in seconds"
         )
-        self.sample.clicked.connect(self._on_sample)
+        self.sample.clicked.connect(self.open_sample)
         self.recent = QPushButton("Recent")
         self._menu = QMenu(self)
         self._menu.aboutToShow.connect(self._fill_recent)
@@ -73,23 +73,34 @@ class StartPanel(QWidget):
 
         self._run(f"Opening {path.name}", lambda progress: load(path))
 
+    def open_sample(self) -> None:
+        """Open the sample study, made first when it is not there."""
+        self._run("Making the sample study", load_sample)
+
+    def make_sample(self) -> Job:
+        """Make the sample study and open nothing."""
+        from spotscope.plugin.samples import sample_sections
+
+        return self._start(Job("Making the sample study", sample_sections, self))
+
     def _run(self, title: str, work: Any) -> None:
         from spotscope.plugin.script import show_section
 
-        self.message.clear()
         job = Job(title, work, self)
-        self.job_bar.watch(job)
         job.finished.connect(lambda opened: show_section(self._viewer, opened))
+        self._start(job)
+
+    def _start(self, job: Job) -> Job:
+        self.message.clear()
+        self.job_bar.watch(job)
         job.failed.connect(self.message.fail)
-        job.start()
+        job.ended.connect(job.deleteLater)
+        return job.start()
 
     def _on_open(self) -> None:
         from spotscope.plugin.docks import open_dock
 
         open_dock(self._viewer, "Open")
-
-    def _on_sample(self) -> None:
-        self._run("Making the sample study", load_sample)
 
     def _fill_recent(self) -> None:
         self._menu.clear()

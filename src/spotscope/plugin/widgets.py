@@ -119,6 +119,7 @@ class Dock(QWidget):
         job.finished.connect(done)
         job.failed.connect(self.message.fail)
         job.cancelled.connect(lambda: self.message.say(f"{title} was stopped."))
+        job.ended.connect(job.deleteLater)
         return job.start()
 
     def _on_workspace(self, what: frozenset[str]) -> None:

@@ -45,15 +45,23 @@ def open_window(
     viewer = napari.Viewer(title="SpotScope")
     if size is not None:
         viewer.window.resize(*size)
-    for path in paths:
-        open_section(viewer, path)
     for dock in docks:
         open_dock(viewer, dock)
+    _lay_out(viewer)  # the first section fits itself into the canvas that the docks leave
+    for path in paths:
+        open_section(viewer, path)
     if run_id is not None:
         show_run(viewer, run_id)
     if gene is not None:
         show_gene(viewer, gene, view)
     return viewer
+
+
+def _lay_out(viewer: Viewer) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    viewer.window.show()
+    QApplication.processEvents()
 
 
 def run_window() -> None:

@@ -26,11 +26,12 @@ class Workspace:
 
     `changed` tells listeners which of `sections`, `section`, `runs`, `run`, `gene`, `view` and
     `range` are new, all in one call, after everything is consistent. `search_asked` tells the
-    list of genes to take the keyboard.
+    list of genes to take the keyboard, `pointed` over which spot the mouse is (an index, or None).
     """
 
     changed = Signal(frozenset)
     search_asked = Signal()
+    pointed = Signal(object)
 
     def __init__(self) -> None:
         self.sections: list[OpenSection] = []
@@ -209,6 +210,19 @@ class Workspace:
 
     def _first_view(self) -> View:
         return "measured" if self.section is None or not self.why_not("measured") else "predicted"
+
+    def describe_spot(self, spot: int) -> str:
+        """Say what is known of a spot: name, values of the gene, subtype."""
+        section, run, gene = self._active(), self.run, self.gene
+        parts = [str(section.section.barcodes[spot])]
+        if gene is not None and section.measures(gene):
+            parts.append(f"{gene} measured {section.measured(gene)[spot]:.2f}")
+            if run is not None and run.has_spots and gene in run.genes:
+                parts.append(f"predicted {section.predicted(run, gene)[spot]:.2f}")
+        if section.subtypes is not None:
+            names, codes = section.subtypes
+            parts.append(names[codes[spot]] if codes[spot] >= 0 else "no subtype")
+        return " · ".join(parts)
 
     # -- colour range -----------------------------------------------------------------------
 
