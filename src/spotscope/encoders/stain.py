@@ -24,7 +24,7 @@ else:
     Tensor = Any
 
 # Raised whenever the features change, so that caches and models of older ones are not mixed in.
-VERSION = 1
+VERSION = 2
 
 # Optical density of haematoxylin, eosin and the residual in R, G, B (Ruifrok and Johnston 2001).
 STAINS = np.array(
