@@ -38,6 +38,7 @@ def open_window(
         Width and height of the window.
     """
     import napari
+    from qtpy.QtWidgets import QApplication
 
     from spotscope.plugin.docks import open_dock
     from spotscope.plugin.script import open_section, show_gene, show_run
@@ -47,7 +48,7 @@ def open_window(
         viewer.window.resize(*size)
     for dock in docks:
         open_dock(viewer, dock)
-    _lay_out(viewer)  # the first section fits itself into the canvas that the docks leave
+    QApplication.processEvents()  # so that the section fits the canvas that the docks leave
     for path in paths:
         open_section(viewer, path)
     if run_id is not None:
@@ -55,13 +56,6 @@ def open_window(
     if gene is not None:
         show_gene(viewer, gene, view)
     return viewer
-
-
-def _lay_out(viewer: Viewer) -> None:
-    from qtpy.QtWidgets import QApplication
-
-    viewer.window.show()
-    QApplication.processEvents()
 
 
 def run_window() -> None:
