@@ -60,17 +60,21 @@ def demo(
     console().print(score_table(result.evaluation))
     console().print(f"All figures: {result.folder / 'scores.json'}")
 
-    from spotscope.plugin.snapshot import capture_window
+    from spotscope.plugin import capture_window, show_gene
+    from spotscope.plugin.drawing import drawing_of
     from spotscope.plugin.window import open_window, run_window
 
     viewer = open_window(
         [result.held_out],
         result.run_id,
         result.gene,
-        view="predicted",
+        view="error",
         docks=("Genes", "Quality"),
         size=_SIZE,
     )
+    # Measured spots on the predicted map, in one colour range: they vanish where it is right.
+    show_gene(viewer, result.gene, "predicted")
+    drawing_of(viewer).toggle_spots()
     if window:
         run_window()
         return
