@@ -12,7 +12,7 @@ from spotscope.data.places import Places
 from spotscope.encoders.features import features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -98,6 +98,11 @@ class FrozenImages(PairImages):
         self.scale: NDArray[np.floating] | None = None
 
     @property
+    def spec(self) -> str:
+        """The encoder's name."""
+        return self._encoder if isinstance(self._encoder, str) else self._encoder.name
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder, made when it is first needed."""
         from spotscope.encoders.base import get_encoder
@@ -124,7 +129,7 @@ class FrozenImages(PairImages):
             self.mean = found.mean(axis=0)
             spread = found.std(axis=0)
             self.scale = np.where(spread > 1e-7, spread, 1.0).astype(np.float32)
-        return Shown(FeatureTable(spots, self._standard(found)), None)
+        return Shown(FeatureTable(spots, self._standardised(found)), None)
 
     def embed(
         self, model: ContrastiveModel, places: Places, device: str, progress: Progress
@@ -132,11 +137,14 @@ class FrozenImages(PairImages):
         """Return the embeddings of the places' features."""
         import torch
 
-        found = self._standard(features(places, self.encoder, progress))
         with torch.inference_mode():
-            return model.eval().image_head(found).numpy()
+            return model.eval().image_head(self.features(places, progress)).numpy()
 
-    def _standard(self, found: NDArray[np.floating]) -> Tensor:
+    def features(self, places: Places, progress: Progress) -> Tensor:
+        """Return the standardised features (n, width) of places."""
+        return self._standardised(features(places, self.encoder, progress))
+
+    def _standardised(self, found: NDArray[np.floating]) -> Tensor:
         import torch
 
         assert self.mean is not None
@@ -181,7 +189,21 @@ class TrainedImages(PairImages):
     def embed(
         self, model: ContrastiveModel, places: Places, device: str, progress: Progress
     ) -> NDArray[np.float32]:
-        """Return the embeddings of the places' patches, read as they lie on the slide."""
+        """Return the embeddings of the places' patches."""
+        return self.through(model, model.embed_images, places, device, progress)
+
+    def through(
+        self,
+        model: ContrastiveModel,
+        call: Callable[[Tensor], Tensor],
+        places: Places,
+        device: str,
+        progress: Progress,
+    ) -> NDArray[np.float32]:
+        """Return what `call`, a part of `model`, makes (n, d) of the places' images.
+
+        Patches are read as they lie on the slide.
+        """
         import torch
 
         from spotscope.slide.patches import iter_patches
@@ -198,7 +220,7 @@ class TrainedImages(PairImages):
                 slide, places.centres_px, self.patch_um, px, batch=batch
             ):
                 pixels = torch.from_numpy(np.ascontiguousarray(patches)).to(device)
-                made = model.embed_images(to_images(pixels)).float().cpu().numpy()
+                made = call(to_images(pixels)).float().cpu().numpy()
                 if found is None:
                     found = np.empty((len(places), made.shape[1]), np.float32)
                 found[index] = made

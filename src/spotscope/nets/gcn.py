@@ -27,11 +27,15 @@ class GCNLayer(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Return (n, width) from `x` (n, width_in); `graph` is ``Graph.normalised()``."""
-        return self.activation(graph.propagate(self.linear(x)) + self.bias)
+        return self.finished(graph.propagate(self.linear(x)))
 
     def of_sums(self, sums: Tensor) -> Tensor:
         """Return the same from ``sums = A x`` (n, width_in), for ``(A x) W = A (x W)``."""
-        return self.activation(self.linear(sums) + self.bias)
+        return self.finished(self.linear(sums))
+
+    def finished(self, product: Tensor) -> Tensor:
+        """Return the same from ``product = A H W`` (n, width)."""
+        return self.activation(product + self.bias)
 
 
 class DeepGraphInfomax(nn.Module):
