@@ -28,11 +28,11 @@ def view(
       spotscope view C5.zarr
     """
     from spotscope.jobs.opening import as_section
+    from spotscope.plugin.window import check_display, open_window, run_window
 
+    check_display()
     for path in paths:  # what cannot be opened is said before a window comes up
         as_section(path)
-    from spotscope.plugin.window import open_window, run_window
-
     open_window(paths)
     run_window()
 
@@ -54,7 +54,9 @@ def demo(
     and its error on the slide. Run again, it goes on from what is there.
     """
     from spotscope.jobs.demo import run_demo, score_table
+    from spotscope.plugin.window import check_display, open_window, run_window
 
+    check_display()
     with progress_shown("Preparing the demonstration") as progress:
         result = run_demo(out, progress=progress)
     console().print(score_table(result.evaluation))
@@ -62,7 +64,6 @@ def demo(
 
     from spotscope.plugin import capture_window, show_gene
     from spotscope.plugin.drawing import drawing_of
-    from spotscope.plugin.window import open_window, run_window
 
     viewer = open_window(
         [result.held_out],

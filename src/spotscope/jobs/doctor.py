@@ -271,11 +271,11 @@ def _formats() -> Iterator[Check]:
 def _encoders() -> Iterator[Check]:
     from spotscope.encoders.base import encoders
 
-    known = encoders()
+    known = [info for info in encoders() if ":" not in info.spec]  # the others take any file
     ready = ", ".join(info.spec for info in known if info.at_hand)
     without = ", ".join(info.spec for info in known if not info.at_hand)
     if without:
-        mend = "'spotscope encoders' says how to get their weights; stain needs none."
+        mend = "'spotscope encoders' says how weights are had; stain needs none."
         yield Check("Encoders", "note", f"ready: {ready}; without weights: {without}", mend)
     else:
         yield Check("Encoders", "ok", ready)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
+
+from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +15,22 @@ if TYPE_CHECKING:
     from napari import Viewer
 
     from spotscope.plugin.workspace import View
+
+
+def check_display() -> None:
+    """Refuse where Qt would end the whole process for want of a display.
+
+    Raises
+    ------
+    SpotScopeError
+        On a Linux without one.
+    """
+    needed = ("DISPLAY", "WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in needed):
+        raise SpotScopeError(
+            "There is no display here for a window; start the command on a computer with a"
+            " screen, or put 'xvfb-run -a' before it to draw without one."
+        )
 
 
 def open_window(
