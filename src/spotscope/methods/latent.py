@@ -8,25 +8,22 @@ afterwards, no patient need be known, and scvi-tools is needed for training alon
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spotscope.errors import Cancelled, SpotScopeError
+from spotscope.errors import SpotScopeError
 from spotscope.files import write_json, written_beside
-from spotscope.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from spotscope.data.cohort import Cohort
+    from spotscope.progress import Progress
 
 Kind = Literal["scvi", "scanvi"]
 
@@ -36,7 +33,6 @@ WEIGHTS, RECORD = "latent.safetensors", "latent.json"
 FORMAT = 1
 _BLOCK = 4096  # spots encoded at a time
 _LEAST_VARIANCE = 1e-4  # that scvi-tools adds to the posterior's
-_PATIENT, _SUBTYPE = "patient", "subtype"
 
 
 @dataclass(frozen=True)
@@ -234,6 +230,7 @@ def fit_latent(
     from scipy import sparse
 
     from spotscope.data.panels import PanelSettings, choose_panel
+    from spotscope.methods.latent_training import train_latent_model
 
     if genes is None:
         genes = choose_panel(cohort, PanelSettings.model_validate({"n_genes": 2000}))
@@ -247,78 +244,6 @@ def fit_latent(
     return frozen(model, kind, genes, settings, cohort.patients)
 
 
-def train_latent_model(
-    counts: Any,
-    patients: NDArray[np.str_],
-    labels: NDArray[np.str_] | None,
-    settings: LatentSettings,
-    progress: Progress | None = None,
-    **options: Any,
-) -> Any:
-    """Return the model of scvi-tools that was learnt: scVI, or with `labels` scANVI.
-
-    Parameters
-    ----------
-    counts
-        (n, G) raw counts.
-    patients
-        (n,) of each spot; the decoder is told, the encoder is not.
-    labels
-        (n,) subtypes, "Unknown" where they are not to be told; None for scVI.
-    options
-        Further ones of ``scvi.model.SCVI``.
-    """
-    progress = progress or Progress()
-    check_counts(counts)
-    if labels is not None:
-        _check_labels(labels)
-    progress.report(0.0, "Preparing the latent space")
-    with _quiet(), _seeded(settings.seed):
-        import scvi
-
-        table = _table(counts, patients, labels)
-        # Without a labels_key: scANVI would silently keep the one that scVI was set up with.
-        scvi.model.SCVI.setup_anndata(table, batch_key=_PATIENT)
-        model = scvi.model.SCVI(
-            table,
-            n_latent=settings.width,
-            n_layers=settings.layers,
-            n_hidden=settings.hidden,
-            gene_likelihood=settings.likelihood,
-            dispersion=settings.dispersion,
-            **options,
-        )
-        label_epochs = 0 if labels is None else settings.label_epochs
-        share = settings.epochs / (settings.epochs + label_epochs)
-        _train(model, settings.epochs, settings, progress.part(0.0, share), "Latent space")
-        if labels is None:
-            return model
-        told = int((labels != UNKNOWN).sum())
-        model = scanvi_from(model, _SUBTYPE)
-        part = progress.part(share, 1.0)
-        _train(model, label_epochs, settings, part, "Latent space with labels", told)
-    return model
-
-
-def scanvi_from(model: Any, labels_key: str) -> Any:
-    """Return the scANVI that begins at a trained scVI and learns the labels in `labels_key`.
-
-    Raises
-    ------
-    SpotScopeError
-        When the scVI was set up with other labels, which scvi-tools would use without a word.
-    """
-    import scvi
-
-    registered = model.registry["setup_args"]["labels_key"]
-    if registered not in (None, labels_key):
-        raise SpotScopeError(
-            f"This scVI model was set up with the labels '{registered}', so scANVI would learn"
-            f" those instead of '{labels_key}'; set scVI up without labels."
-        )
-    return scvi.model.SCANVI.from_scvi_model(model, UNKNOWN, labels_key=labels_key)
-
-
 def frozen(
     model: Any, kind: Kind, genes: Sequence[str], settings: LatentSettings, patients: list[str]
 ) -> LatentSpace:
@@ -328,8 +253,7 @@ def frozen(
     encoder = model.module.z_encoder
     dense: dict[str, tuple[Any, Any]] = {}
     for number, layer in enumerate(encoder.encoder.fc_layers):
-        (linear,) = (part for part in layer if isinstance(part, nn.Linear))
-        (norm,) = (part for part in layer if isinstance(part, nn.BatchNorm1d))
+        linear, norm = (_part(layer, kind) for kind in (nn.Linear, nn.BatchNorm1d))
         factor = norm.weight / (norm.running_var + norm.eps).sqrt()
         shift = (linear.bias - norm.running_mean) * factor + norm.bias
         dense[f"layer{number}"] = (linear.weight * factor[:, None], shift)
@@ -341,6 +265,11 @@ def frozen(
         for part, value in zip(("weight", "bias"), pair, strict=True)
     }
     return LatentSpace(kind, list(genes), weights, settings, list(patients))
+
+
+def _part(layer: Any, kind: type) -> Any:
+    (found,) = (part for part in layer if isinstance(part, kind))
+    return found
 
 
 def cohort_labels(cohort: Cohort) -> NDArray[np.str_]:
@@ -366,132 +295,9 @@ def check_counts(counts: Any) -> None:
         )
 
 
-def _check_labels(labels: NDArray[np.str_]) -> None:
-    classes = np.unique(labels[labels != UNKNOWN])
-    if len(classes) < 2:
-        found = f"only '{classes[0]}' is" if len(classes) else "no spot is"
-        raise SpotScopeError(
-            f"scANVI learns from labelled spots of at least two subtypes and {found} labelled;"
-            " label more, or choose scvi, which needs no labels."
-        )
-
-
-def _train(
-    model: Any,
-    epochs: int,
-    settings: LatentSettings,
-    progress: Progress,
-    message: str,
-    n_labelled: int | None = None,
-) -> None:
-    plan: dict[str, Any] = {
-        "lr": settings.learning_rate,
-        "n_epochs_kl_warmup": max(1, epochs // 2),
-        "max_kl_weight": settings.kl_weight,
-    }
-    sizes = [model.adata.n_obs]
-    if n_labelled is not None:
-        plan["classification_ratio"] = settings.label_weight
-        sizes.append(n_labelled)
-    accelerator, devices = _place(settings.device)
-    model.train(
-        max_epochs=epochs,
-        accelerator=accelerator,
-        devices=devices,
-        train_size=1.0,
-        shuffle_set_split=False,  # its shuffling follows no seed of ours; batches are drawn anyway
-        batch_size=_batch_size(settings.batch_size, sizes),
-        plan_kwargs=plan,
-        logger=False,
-        enable_progress_bar=False,
-        callbacks=[_reporter(progress, epochs, message)],
-    )
-    progress.check()
-    if not all(bool(value.isfinite().all()) for value in model.module.state_dict().values()):
-        raise SpotScopeError(
-            "The latent space could not be learnt: its weights are no longer numbers; choose a"
-            " lower learning rate."
-        )
-
-
-def _reporter(progress: Progress, epochs: int, message: str) -> Any:
-    """Return a Lightning callback that reports each epoch and stops when the user asks to."""
-    from lightning.pytorch import Callback
-
-    class Reporter(Callback):
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            if progress.cancel.is_set():
-                trainer.should_stop = True
-
-        def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
-            done = trainer.current_epoch + 1
-            try:
-                progress.report(done / epochs, f"{message}: epoch {done} of {epochs}")
-            except Cancelled:  # raised again after the training, which must end in order
-                trainer.should_stop = True
-
-    return Reporter()
-
-
-def _batch_size(wanted: int, sizes: Sequence[int]) -> int:
-    """Return the largest batch up to `wanted` that leaves no single spot: it cannot be normed."""
-    return next(b for b in range(wanted, 1, -1) if all(n % b != 1 for n in sizes))
-
-
-def _place(device: str) -> tuple[str, Any]:
-    import torch
-
-    kind, _, number = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda":
-        return "gpu", [int(number or 0)]
-    return "cpu", 1  # scvi-tools advises against mps
-
-
-def _table(counts: Any, patients: NDArray[np.str_], labels: NDArray[np.str_] | None) -> Any:
-    import pandas as pd
-    from anndata import AnnData
-
-    obs = pd.DataFrame({_PATIENT: pd.Categorical(patients)}, index=_numbers(len(patients)))
-    if labels is not None:
-        obs[_SUBTYPE] = pd.Categorical(labels)
-    return AnnData(counts.astype(np.float32), obs, pd.DataFrame(index=_numbers(counts.shape[1])))
-
-
-def _numbers(n: int) -> list[str]:
-    return [str(i) for i in range(n)]
-
-
 def _starts(counts: Any) -> range:
     return range(0, counts.shape[0], _BLOCK)
 
 
 def _dense(counts: Any) -> NDArray[np.float32]:
     return np.asarray(counts.toarray() if hasattr(counts, "indptr") else counts, np.float32)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Let what is drawn in the block follow from `seed`, and nothing after it."""
-    import torch
-
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' remarks, which are for their own users, from ours."""
-    loggers = [logging.getLogger(name) for name in ("scvi", "lightning.pytorch")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
