@@ -55,7 +55,7 @@ def test_the_neighbours_are_those_that_the_prediction_averages(ask, model, tiny_
     truth = {name: open_section(tiny_stores[name]) for name in ("A1", "A2")}
     for one in answer.neighbours:
         row = list(truth[one.section].barcodes).index(one.barcode)
-        assert one.measured == pytest.approx(truth[one.section].expression([gene])[row, 0])
+        assert one.measured == pytest.approx(truth[one.section].expression([answer.gene])[row, 0])
 
 
 def test_neighbours_show_the_tissue_at_their_own_place(ask, model, tiny_stores):

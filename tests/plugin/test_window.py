@@ -20,7 +20,7 @@ def frame(viewer, name):
 @pytest.fixture
 def window(make_napari_viewer, qtbot, monkeypatch):
     monkeypatch.setattr(
-        "spotscope.plugin.predict_dock._methods_and_encoders", lambda progress: ({}, [])
+        "spotscope.plugin.train_dock._what_there_is", lambda progress: ({}, [], {})
     )
     viewer = make_napari_viewer(show=True)
     docks.open_dock(viewer, "Workspace")
@@ -31,7 +31,7 @@ def window(make_napari_viewer, qtbot, monkeypatch):
 def test_the_workspace_lays_out_tabs_on_the_right_and_quality_below(window, qtbot):
     main = frame(window, "Workspace").window()
     tabs = main.tabifiedDockWidgets(frame(window, "Workspace"))
-    assert {tab.windowTitle() for tab in tabs} == {"Open", "Genes", "Predict"}
+    assert {tab.windowTitle() for tab in tabs} == {"Open", "Genes", "Train", "Predict", "Retrieve"}
     below = main.dockWidgetArea(frame(window, "Quality"))
     assert below == below.__class__.BottomDockWidgetArea
     assert docks.open_dock(window, "Genes") is docks.find_dock(window, "Genes")
@@ -60,7 +60,7 @@ def test_nothing_is_cut_in_a_small_window(window, c2, qtbot):
     show_section(window, c2)
     show_gene(window, "ERBB2")
     main = frame(window, "Workspace").window()
-    for name in ("Workspace", "Open", "Genes", "Predict"):
+    for name in ("Workspace", "Open", "Genes", "Train", "Predict", "Retrieve"):
         dock = docks.open_dock(window, name)
         qtbot.wait(50)
         page = dock._stack.currentWidget()

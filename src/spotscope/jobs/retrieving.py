@@ -1,4 +1,4 @@
-"""Ask a model that predicts by retrieval which measured spots it used at a place, and show them."""
+"""Ask a model that predicts by retrieval which measured spots it used at a place."""
 
 from __future__ import annotations
 

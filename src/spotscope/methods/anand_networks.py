@@ -128,7 +128,8 @@ class _Network(AnandMethod):
                 (epoch + 1) / settings.epochs,
                 f"Epoch {epoch + 1}",
                 loss=total / max(len(train), 1),
-                validation=held,
+                val_loss=held,
+                epochs_done=epoch + 1.0,
             )
             if waited >= settings.patience:
                 break

@@ -94,6 +94,8 @@ class Provenance:
         Of the settings.
     scores
         Of the validation during training, such as `pearson`.
+    notes
+        Sentences about the training for the user, such as that nothing was learnt.
     versions
         Of SpotScope and the libraries that matter.
     created
@@ -111,6 +113,7 @@ class Provenance:
     n_spots: int = 0
     seed: int = 0
     scores: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
 
@@ -145,13 +148,14 @@ class Method(ABC):
         self.genes: list[str] = []
         self.provenance = Provenance(self.name, self.title)
         self.scores: dict[str, float] = {}
+        self.notes: list[str] = []
         self._encoder = encoder
 
     # -- what a method writes ---------------------------------------------------------------
 
     @abstractmethod
     def learn(self, cohort: Cohort, validation: Cohort | None, progress: Progress) -> None:
-        """Learn `self.genes` from the spots of `cohort`; may note `self.scores`."""
+        """Learn `self.genes` from the spots of `cohort`; may note `self.scores`, `self.notes`."""
 
     @abstractmethod
     def infer(
@@ -213,10 +217,11 @@ class Method(ABC):
                 f"The validation sections do not measure '{min(absent)}'"
                 f" ({len(absent)} genes of the panel in all); validate on other sections."
             )
-        self.scores = {}
+        self.scores, self.notes = {}, []
         self.provenance = self._provenance(cohort)
         self.learn(cohort, validation, progress or Progress())
         self.provenance.scores = {name: float(value) for name, value in self.scores.items()}
+        self.provenance.notes = list(self.notes)
         return self
 
     def predict(self, places: Places, progress: Progress | None = None) -> Prediction:

@@ -105,7 +105,6 @@ class ContrastiveMethod(Method):
             at_hand = {info.spec for info in encoders() if info.at_hand}
             encoder = self.trunk if self.trunk in at_hand else "stain"
         super().__init__(settings, encoder)
-        self.notes: list[str] = []
         self.history: list[dict[str, float]] = []
 
     # -- what a subclass writes

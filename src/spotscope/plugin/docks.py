@@ -20,7 +20,9 @@ HOMES = {
     "Workspace": "spotscope.plugin.workspace_dock:WorkspaceDock",
     "Open": "spotscope.plugin.open_dock:OpenDock",
     "Genes": "spotscope.plugin.genes_dock:GenesDock",
+    "Train": "spotscope.plugin.train_dock:TrainDock",
     "Predict": "spotscope.plugin.predict_dock:PredictDock",
+    "Retrieve": "spotscope.plugin.retrieve_dock:RetrieveDock",
     "Quality": "spotscope.plugin.quality_dock:QualityDock",
 }
 BELOW = ("Quality",)

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pydantic.fields import FieldInfo
 
@@ -34,27 +34,50 @@ class SettingsForm(QWidget):
     ----------
     settings
         The model class.
+    preset
+        Values that differ from the model's own.
+    without
+        Fields that are chosen elsewhere.
     """
 
     edited = Signal()
 
-    def __init__(self, settings: type[BaseModel], parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        settings: type[BaseModel],
+        preset: dict[str, Any] | None = None,
+        without: Collection[str] = (),
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._reads: dict[tuple[str, ...], Callable[[], Any]] = {}
+        self._first: dict[tuple[str, ...], Any] = {}
+        self._preset = preset or {}
         for path, field in _fields(settings):
-            widget, read = _editor(field, self.edited.emit)
+            if path[0] in without:
+                continue
+            default = field.get_default(call_default_factory=True)
+            default = None if default is PydanticUndefined else default
+            shown = self._preset.get(path[0], default) if len(path) == 1 else default
+            widget, read = _editor(field, shown, self.edited.emit)
             widget.setToolTip(field.description or "")
             layout.addRow(field.title or path[-1].replace("_", " ").capitalize(), widget)
             self._reads[path] = read
+            self._first[path] = read()
 
     def values(self) -> dict[str, Any]:
-        """Return what was entered, in the shape that the model takes; it is not checked yet."""
-        entered: dict[str, Any] = {}
+        """Return the preset and what was changed, as the model takes it; it is not checked yet.
+
+        What was left as it is, is left to the model: some settings follow from others.
+        """
+        entered = dict(self._preset)
         for path, read in self._reads.items():
+            if read() == self._first[path]:
+                continue
             place = entered
             for part in path[:-1]:
                 place = place.setdefault(part, {})
@@ -74,11 +97,11 @@ def _fields(
             yield (*path, name), field
 
 
-def _editor(field: FieldInfo, edited: Callable[[], None]) -> tuple[QWidget, Callable[[], Any]]:
+def _editor(
+    field: FieldInfo, default: Any, edited: Callable[[], None]
+) -> tuple[QWidget, Callable[[], Any]]:
     """Return the widget for a field, and what reads it."""
     kind, optional = _without_none(field.annotation)
-    default = field.get_default(call_default_factory=True)
-    default = None if default is PydanticUndefined else default
     if get_origin(kind) is Literal:
         return _choice(list(get_args(kind)), default, edited)
     if kind is bool:

@@ -1,4 +1,4 @@
-"""Predict: with a model that there is, or with one that is trained here first."""
+"""Predict: what a model makes of the active section."""
 
 # PyQt's stubs let every getter return None.
 # mypy: disable-error-code="union-attr"
@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QDoubleSpinBox,
-    QHBoxLayout,
-    QPushButton,
-    QRadioButton,
-    QStackedWidget,
-)
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QPushButton
 
-from spotscope.plugin.model_pages import ModelPage, Plan, TrainPage
+from spotscope.plugin.docks import open_dock
+from spotscope.plugin.model_pages import ModelPage, Plan
 from spotscope.plugin.pace import learn_pace, seconds_for
 from spotscope.plugin.running import duration
 from spotscope.plugin.widgets import Dock, wrapped
@@ -34,13 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """What a run made: a prediction in a store, and perhaps a model."""
+    """What a run made: a prediction in a store."""
 
     opened: OpenSection
     store: Path
     run_id: str
-    model: Path
-    trained: bool
     seconds: float
 
 
@@ -49,19 +43,10 @@ class PredictDock(Dock):
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer, "Open a section to predict its gene expression.")
-        self._loading = False
         self.target = wrapped("")
-        self.use = QRadioButton("Use a model")
-        self.train = QRadioButton("Train one here")
-        self.train.setChecked(True)
-        modes = QHBoxLayout()
-        modes.addWidget(self.train)
-        modes.addWidget(self.use)
-        modes.addStretch(1)
-        self.train_page, self.model_page = TrainPage(), ModelPage()
-        self.pages = QStackedWidget()
-        self.pages.addWidget(self.train_page)
-        self.pages.addWidget(self.model_page)
+        self.model_page = ModelPage(self.workspace)
+        self.train = QPushButton("Train a model …")
+        self.train.setToolTip("Opens Train; the model that it makes is chosen here")
         self.on_grid = QCheckBox("Map over the tissue, every")
         self.on_grid.setChecked(True)
         self.stride = QDoubleSpinBox()
@@ -73,31 +58,20 @@ class PredictDock(Dock):
         grid.addWidget(self.stride)
         grid.addStretch(1)
         self.said = wrapped("")
-        self.start = QPushButton("Train and predict")
+        self.start = QPushButton("Predict")
         self.body.addWidget(self.target)
-        self.body.addLayout(modes)
-        self.body.addWidget(self.pages, 1)
+        self.body.addWidget(self.model_page)
+        self.body.addWidget(self.train, 0, Qt.AlignmentFlag.AlignLeft)
         self.body.addLayout(grid)
+        self.body.addStretch(1)
         for widget in (self.said, self.start, self.job_bar, self.message):
             self.footer.addWidget(widget)
-        self.train.toggled.connect(lambda on: self.pages.setCurrentIndex(0 if on else 1))
-        for signal in (
-            self.train.toggled,
-            self.on_grid.toggled,
-            self.stride.valueChanged,
-            self.train_page.edited,
-            self.model_page.edited,
-        ):
+        self.train.clicked.connect(lambda: open_dock(self.viewer, "Train"))
+        for signal in (self.on_grid.toggled, self.stride.valueChanged, self.model_page.edited):
             signal.connect(self._say_plan)
         self.start.clicked.connect(self._on_start)
+        self.workspace.predict_asked.connect(self._on_asked)
         self.begin()
-
-    def showEvent(self, event: Any) -> None:
-        """Look for methods when the dock is first seen: they bring torch, which takes seconds."""
-        super().showEvent(event)
-        if not self._loading:
-            self._loading = True
-            self.run_job("Looking for methods", _methods_and_encoders, self._on_methods)
 
     def update_from(self, what: frozenset[str]) -> None:
         """Follow the workspace."""
@@ -110,16 +84,15 @@ class PredictDock(Dock):
             self.stride.blockSignals(True)
             self.stride.setValue(_usual_stride(section))
             self.stride.blockSignals(False)
-            self.train_page.show_sections(section, self.workspace.sections)
-            self.model_page.show_section(section)
+        if what & {"section", "model"}:
+            self.model_page.update_from(what)
         self._say_plan()
 
     # -- before a run -----------------------------------------------------------------------
 
     def plan(self) -> Plan:
         """Return what would be done now, or why it cannot."""
-        page = self.train_page if self.train.isChecked() else self.model_page
-        return page.plan()
+        return self.model_page.plan()
 
     def _say_plan(self, *_: object) -> None:
         section = self.workspace.section
@@ -128,7 +101,6 @@ class PredictDock(Dock):
         if section is None:
             return
         plan = self.plan()
-        self.start.setText("Train and predict" if plan.trains else "Predict")
         self.stride.setEnabled(self.on_grid.isChecked())
         reason = plan.why_not or ("A run is going on." if self.job_bar.running else None)
         if reason is None and not section.section.has_spots and not self.on_grid.isChecked():
@@ -143,11 +115,10 @@ class PredictDock(Dock):
         cells = self._cells(section)
         places = [f"{section.n_spots:,} spots"] if section.section.has_spots else []
         places += [f"about {cells:,} places on the tissue"] if cells else []
-        seconds = seconds_for(plan.encoder, _places(plan, section, cells))
-        first = f"{plan.said}, then predicts" if plan.trains else f"{plan.said} predicts"
+        seconds = seconds_for(plan.encoder, _places(section, cells))
         self.said.setText(
-            f"{first} {section.name} on {' and '.join(places)}. Takes {duration(seconds)};"
-            " what was done before is reused."
+            f"{plan.said} predicts {section.name} on {' and '.join(places)}. Takes"
+            f" {duration(seconds)}; what was done before is reused."
         )
 
     def _cells(self, section: OpenSection) -> int:
@@ -163,16 +134,18 @@ class PredictDock(Dock):
         count = area / stride_px**2
         return int(round(count, -2) if count > 1000 else round(count, -1))
 
-    def _on_methods(self, found: Any) -> None:
-        self.train_page.show_methods(*found)
-        self._say_plan()
-
     # -- the run ----------------------------------------------------------------------------
+
+    def _on_asked(self) -> None:
+        """Start as if the button had been pressed: another dock made the model for it."""
+        if isalive(self) and self.start.isEnabled():
+            self._on_start()
 
     def _on_start(self) -> None:
         section, plan = self.workspace.section, self.plan()
-        if section is None or plan.why_not:
+        if section is None or plan.model is None:
             return
+        model = plan.model
         stride = self.stride.value() if self.on_grid.isChecked() else None
         on_grid = self.on_grid.isChecked()
         out = None if section.section.store else section.path.with_suffix(".zarr")
@@ -181,21 +154,20 @@ class PredictDock(Dock):
             from spotscope.jobs.predicting import predict_section
 
             began = time.monotonic()
-            model = plan.make(progress.part(0, 0.6)) if plan.make else plan.model
-            assert model is not None
             run_id = predict_section(
                 model,
                 section.section,
                 stride_um=stride,
                 on_grid=on_grid,
                 out=out,
-                progress=progress.part(0.6 if plan.make else 0.0, 1.0),
+                progress=progress,
             )
             store = out or section.path
-            return Made(section, store, run_id, model, plan.trains, time.monotonic() - began)
+            return Made(section, store, run_id, time.monotonic() - began)
 
-        title = "Training and predicting" if plan.trains else "Predicting"
-        job = self.run_job(f"{title} {section.name}", work, lambda made: self._on_made(made, plan))
+        job = self.run_job(
+            f"Predicting {section.name}", work, lambda made: self._on_made(made, plan)
+        )
         job.ended.connect(self._say_plan)
         self._say_plan()
 
@@ -213,31 +185,20 @@ class PredictDock(Dock):
         if self.workspace.section is opened:
             gene = self.workspace.gene if self.workspace.gene in run.genes else run.genes[0]
             self.workspace.show_gene(gene, "predicted")
-        kept = f" The model is in {made.model}." if made.trained else ""
         self.message.say(
             f"Predicted {len(run.genes):,} genes of {opened.name} in {duration(made.seconds)}"
-            f" ({run.protocol}); the prediction is in {made.store.name}.{kept}"
+            f" ({run.protocol}); the prediction is in {made.store.name}."
         )
         cells = int(run.grid.mask.sum()) if run.grid is not None else 0
-        learn_pace(plan.encoder, _places(plan, opened, cells), made.seconds)
-        self.model_page.show_models()
+        learn_pace(plan.encoder, _places(opened, cells), made.seconds)
 
 
-def _places(plan: Plan, section: OpenSection, cells: int) -> int:
+def _places(section: OpenSection, cells: int) -> int:
     """Return about how many patches are encoded: methods look at what lies around spots too."""
-    return round(2.5 * (plan.n_training_spots + section.n_spots)) + cells
+    return round(2.5 * section.n_spots) + cells
 
 
 def _usual_stride(section: OpenSection) -> float:
     from spotscope.data.places import default_stride_um
 
     return default_stride_um(section.section)
-
-
-def _methods_and_encoders(progress: Progress) -> tuple[dict[str, Any], list[Any]]:
-    from spotscope.encoders.base import encoders
-    from spotscope.methods.base import methods
-
-    found = methods()
-    progress.report(0.5)
-    return found, encoders()

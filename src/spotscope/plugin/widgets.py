@@ -103,7 +103,7 @@ class Dock(QWidget):
 
     def begin(self) -> None:
         """Show the workspace as it is; called once a dock is built."""
-        everything = ("sections", "section", "runs", "run", "gene", "view", "range")
+        everything = ("sections", "section", "runs", "run", "gene", "view", "range", "model")
         self._on_workspace(frozenset(everything))
 
     def update_from(self, what: frozenset[str]) -> None:

@@ -14,23 +14,27 @@ from spotscope.plugin.colours import PERCENTILES
 from spotscope.plugin.gene_search import resolve_gene
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spotscope.data.runs import Run
     from spotscope.plugin.opened import OpenSection
 
 View = Literal["measured", "predicted", "error", "subtype"]
-What = Literal["sections", "section", "runs", "run", "gene", "view", "range"]
+What = Literal["sections", "section", "runs", "run", "gene", "view", "range", "model"]
 
 
 class Workspace:
     """The state that all docks of a viewer share.
 
-    `changed` tells listeners which of `sections`, `section`, `runs`, `run`, `gene`, `view` and
-    `range` are new, all in one call, after everything is consistent. `search_asked` tells the
-    list of genes to take the keyboard, `pointed` over which spot the mouse is (an index, or None).
+    `changed` tells listeners which of `sections`, `section`, `runs`, `run`, `gene`, `view`,
+    `range` and `model` are new, all in one call, after everything is consistent. `search_asked`
+    tells the list of genes to take the keyboard, `predict_asked` Predict to start, `pointed` over
+    which spot the mouse is (an index, or None).
     """
 
     changed = Signal(frozenset)
     search_asked = Signal()
+    predict_asked = Signal()
     pointed = Signal(object)
 
     def __init__(self) -> None:
@@ -39,6 +43,7 @@ class Workspace:
         self.run: Run | None = None
         self.gene: str | None = None
         self.view: View = "measured"
+        self.model: Path | None = None
         self._percentiles: dict[str, tuple[float, float]] = {}
 
     # -- sections ---------------------------------------------------------------------------
@@ -130,6 +135,14 @@ class Workspace:
             self.view = self._first_view()
             what.add("view")
         self.changed.emit(frozenset(what))
+
+    # -- models -----------------------------------------------------------------------------
+
+    def show_model(self, folder: Path | None) -> None:
+        """Choose the model that is predicted with and asked, by its folder."""
+        if folder != self.model:
+            self.model = folder
+            self.changed.emit(frozenset({"model"}))
 
     # -- what is shown ----------------------------------------------------------------------
 

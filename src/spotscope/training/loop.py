@@ -341,6 +341,7 @@ class TrainingLoop(pl.LightningModule):
         if state.counted:
             values |= {name: value / state.counted for name, value in state.sums.items()}
         values["epoch"] = float(min(state.epoch + 1, self.settings.epochs))
+        values["epochs_done"] = done / self.n_batches
         self.progress.report(
             (done - self._first_step) / max(1, total - self._first_step),
             f"Epoch {values['epoch']:.0f} of {self.settings.epochs}",

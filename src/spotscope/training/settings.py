@@ -96,3 +96,14 @@ class TrainingSettings:
                 f"The device '{self.device}' is not there; choose 'auto', or 'cpu' to go without."
             )
         return f"cuda:{number or 0}" if kind == "cuda" else kind
+
+
+def usable_devices() -> dict[str, str]:
+    """Return what can train on this computer, the quickest first: names for people by spec."""
+    import torch
+
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = {f"cuda:{card}": torch.cuda.get_device_name(card) for card in range(cards)}
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple graphics"
+    return {**found, "cpu": "Processor"}

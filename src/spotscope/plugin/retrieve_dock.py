@@ -1,0 +1,358 @@
+"""Retrieve: click on the slide and see the measured spots that the model goes by there."""
+
+# PyQt's stubs let every getter return None.
+# mypy: disable-error-code="union-attr"
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.compat import isalive
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QListWidget, QListWidgetItem
+
+from spotscope.errors import SpotScopeError
+from spotscope.plugin import colours
+from spotscope.plugin.asked_place import AskedPlace
+from spotscope.plugin.model_pages import ModelPage
+from spotscope.plugin.recent import recent
+from spotscope.plugin.running import Job
+from spotscope.plugin.widgets import Dock, two_decimals, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from numpy.typing import NDArray
+
+    from spotscope.data.section import Section
+    from spotscope.jobs.retrieving import Answer, Neighbour
+    from spotscope.methods.base import Method
+    from spotscope.plugin.opened import OpenSection
+    from spotscope.progress import Progress
+
+_PICTURE = 80  # pixels on the screen
+_STRIP = 8
+_SLOW_MS = 700
+_DRAG_PX = 4
+_AROUND = 8  # patches across the view of a spot that was gone to
+
+
+class RetrieveDock(Dock):
+    """Answers why a model predicts what it does at a place."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__(
+            napari_viewer, "Open a section to ask which measured spots a prediction goes by."
+        )
+        self._model: tuple[Path, Method] | None = None
+        self._sections: dict[str, Section] = {}
+        self._asking: Job | None = None
+        self._next: tuple[float, float] | None = None
+        self._answer: Answer | None = None
+        self._square = AskedPlace(self.viewer)
+        self.page = ModelPage(self.workspace)
+        self.asks = QCheckBox("Ask the slide: click on the tissue")
+        self.asks.setChecked(True)
+        self.asks.setToolTip("Off: clicks on the slide ask nothing")
+        self.picture = QLabel()
+        self.picture.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.here = wrapped("")
+        self.here.setAlignment(Qt.AlignmentFlag.AlignTop)
+        asked = QHBoxLayout()
+        asked.addWidget(self.picture)
+        asked.addWidget(self.here, 1)
+        self.used = wrapped("")
+        self.list = QListWidget()
+        self.list.setIconSize(QSize(_PICTURE + _STRIP, _PICTURE))
+        self.list.setWordWrap(True)
+        self.list.setMinimumHeight(200)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.itemActivated.connect(self._on_chosen)
+        self.hint = wrapped("Double-click a spot to see it on its own slide.")
+        self.body.addWidget(self.page)
+        self.body.addWidget(self.asks)
+        self.body.addLayout(asked)
+        self.body.addWidget(self.used)
+        self.body.addWidget(self.list, 1)
+        self.body.addWidget(self.hint)
+        self.body.addWidget(self.message)
+        self.body.addStretch()
+        self.footer.addWidget(self.job_bar)
+        self.page.edited.connect(self._on_model)
+        self.viewer.mouse_drag_callbacks.append(self._on_mouse)
+        self.begin()
+
+    def update_from(self, what: frozenset[str]) -> None:
+        """Follow the workspace."""
+        if what & {"section", "model"}:
+            self.page.update_from(what)
+            self._forget()
+            self._on_model()
+        elif what & {"gene"} and self._answer is not None:
+            self.ask(self._answer.centre_px)
+        elif what & {"range"}:
+            self._show()
+
+    # -- asking -----------------------------------------------------------------------------
+
+    def ask(self, centre_px: tuple[float, float]) -> None:
+        """Ask about a place (row, col) of the active section."""
+        section, folder = self.workspace.section, self.page.folder
+        if section is None or folder is None or self._why_not():
+            return
+        if self._asking is not None:
+            self._next = centre_px
+            self._asking.cancel()
+            return
+        gene = self.workspace.gene
+        opened = [one.section for one in self.workspace.sections]
+        folders = {path.parent for path in (section.path, *recent())}
+
+        def work(progress: Progress) -> tuple[OpenSection, Answer]:
+            from spotscope.jobs.retrieving import neighbours_at
+
+            method = self._loaded(folder, progress)
+            known = self._at_hand(method, folders, opened)
+            answer = neighbours_at(
+                method, section.section, centre_px, gene, sections=known, progress=progress
+            )
+            return section, answer
+
+        self.message.clear()
+        self.here.setText("Looking …")
+        job = Job(f"Asking {section.name}", work, self)
+        job.finished.connect(self._on_answer)
+        job.failed.connect(self._on_failed)
+        job.ended.connect(self._on_ended)
+        job.ended.connect(job.deleteLater)
+        self._asking = job.start()
+        QTimer.singleShot(_SLOW_MS, lambda: self._show_slow(job))
+
+    def _loaded(self, folder: Path, progress: Progress) -> Method:
+        from spotscope.methods.base import load_method
+
+        if self._model is None or self._model[0] != folder:
+            progress.report(0.0, "Reading the model")
+            self._model = (folder, load_method(folder))
+        return self._model[1]
+
+    def _at_hand(self, method: Method, folders: set[Path], opened: list[Section]) -> list[Section]:
+        from spotscope.jobs.retrieving import sections_at_hand
+
+        wanted = method.provenance.training_sections
+        missing = [name for name in wanted if name not in self._sections]
+        if missing:
+            found = sections_at_hand(missing, sorted(folders), opened)
+            self._sections |= {one.name: one for one in found}
+        return [self._sections[name] for name in wanted if name in self._sections]
+
+    def _show_slow(self, job: Job) -> None:
+        if isalive(self) and self._asking is job:
+            self.job_bar.watch(job)
+
+    def _on_answer(self, found: tuple[OpenSection, Answer]) -> None:
+        section, answer = found
+        if section is not self.workspace.section or self._next is not None:
+            return
+        self._answer = answer
+        self._square.show(section, answer.centre_px, answer.patch_um)
+        self._show()
+
+    def _on_failed(self, failure: Any) -> None:
+        self._forget()
+        self.message.fail(failure)
+
+    def _on_ended(self) -> None:
+        self._asking, place = None, self._next
+        self._next = None
+        if place is not None:
+            self.ask(place)
+
+    def _why_not(self) -> str | None:
+        from spotscope.jobs.retrieving import why_no_neighbours
+        from spotscope.methods.base import get_method
+
+        record, section = self.page.record, self.workspace.section
+        if record is None or section is None:
+            return "No model was trained here yet; train one that predicts by retrieval in Train."
+        try:
+            reason = why_no_neighbours(get_method(record["method"]))
+        except SpotScopeError as error:
+            return str(error)
+        if reason is None and section.name in record.get("training_sections", []):
+            return (
+                f"This model has learnt from {section.name}, so it would find the place itself;"
+                " open a section that it was not trained on."
+            )
+        return reason
+
+    def _on_model(self) -> None:
+        reason = self._why_not()
+        self.asks.setEnabled(reason is None)
+        self.asks.setToolTip(reason or "Off: clicks on the slide ask nothing")
+        if reason:
+            self._forget()
+            self.message.say(reason)
+        elif self._answer is None:
+            self.message.clear()
+            self.here.setText("")
+
+    def _on_mouse(self, viewer: Any, event: Any) -> Iterator[None]:
+        """Take a click, but not a drag, which moves the slide."""
+        active = viewer.layers.selection.active
+        wanted = (
+            isalive(self)
+            and self.isVisible()
+            and self.asks.isChecked()
+            and self.workspace.section is not None
+            and getattr(event, "button", 1) == 1
+            and not event.modifiers
+            and str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
+        )
+        if not wanted:
+            return
+        start, place = np.array(event.pos), event.position[-2:]
+        yield
+        while event.type == "mouse_move":
+            if np.abs(np.array(event.pos) - start).max() > _DRAG_PX:
+                return
+            yield
+        section = self.workspace.section
+        if section is not None:
+            self.ask((place[0] / section.mpp_um, place[1] / section.mpp_um))
+
+    # -- showing ----------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._answer = None
+        self._square.clear()
+        self._show()
+
+    def _show(self) -> None:
+        answer = self._answer
+        for widget in (self.picture, self.used, self.list, self.hint):
+            widget.setVisible(answer is not None)
+        self.list.clear()
+        if answer is None:
+            self.here.setText("")
+            return
+        self.picture.setPixmap(self._pixmap(answer.patch, answer.predicted))
+        self.here.setText(self._said_here(answer))
+        self.used.setText(_said_used(answer))
+        for one in answer.neighbours:
+            if one.patch is None and self.list.count() >= 12:
+                break
+            item = QListWidgetItem(
+                QIcon(self._pixmap(one.patch, one.measured)), _said(one, answer)
+            )
+            item.setData(Qt.ItemDataRole.UserRole, one)
+            item.setToolTip(
+                "Double-click to see it on its slide"
+                if one.store
+                else f"Section {one.section} is not at hand; open it to see its spots."
+            )
+            self.list.addItem(item)
+
+    def _said_here(self, answer: Answer) -> str:
+        section = self.workspace.section
+        assert section is not None
+        lines = [f"<b>This place</b> on {section.name}, {answer.patch_um:.0f} µm wide"]
+        if answer.gene is not None and answer.predicted is None:
+            lines.append(f"The model does not predict {answer.gene}.")
+        elif answer.predicted is not None and answer.spread is not None:
+            lines.append(
+                f"{answer.gene} predicted {two_decimals(answer.predicted)}"
+                f" (± {two_decimals(answer.spread)})"
+            )
+        spot = section.spot_at(answer.centre_px)
+        if spot is not None and answer.gene is not None and section.measures(answer.gene):
+            value = float(section.measured(answer.gene)[spot])
+            lines.append(f"Measured here {two_decimals(value)}")
+        if spot is not None and section.subtypes is not None:
+            names, codes = section.subtypes
+            if codes[spot] >= 0:
+                lines.append(names[codes[spot]])
+        return "<br>".join(lines)
+
+    def _pixmap(self, patch: NDArray[np.uint8] | None, value: float | None) -> QPixmap:
+        """Return a patch beside a strip in the colour that its value has on the slide."""
+        made = QPixmap(_PICTURE + _STRIP, _PICTURE)
+        made.fill(QColor(0, 0, 0, 0))
+        painter = QPainter(made)
+        limits = self.workspace.limits()
+        if value is not None and limits is not None and self.workspace.view != "error":
+            rgba = colours.rgba(np.array([value], np.float32), limits, colours.expression_map())[0]
+            painter.fillRect(0, 0, _STRIP - 2, _PICTURE, QColor.fromRgbF(*map(float, rgba)))
+        if patch is None:
+            painter.setPen(QColor("#888888"))
+            painter.drawRect(_STRIP, 0, _PICTURE - 1, _PICTURE - 1)
+            box = (_STRIP, 0, _PICTURE, _PICTURE)
+            painter.drawText(*box, int(Qt.AlignmentFlag.AlignCenter), "not\nat hand")
+        else:
+            rows, cols, _ = patch.shape
+            data = np.ascontiguousarray(patch).tobytes()
+            image = QImage(data, cols, rows, 3 * cols, QImage.Format.Format_RGB888)
+            smooth = Qt.TransformationMode.SmoothTransformation
+            kept = Qt.AspectRatioMode.KeepAspectRatio
+            painter.drawImage(_STRIP, 0, image.scaled(_PICTURE, _PICTURE, kept, smooth))
+        painter.end()
+        return made
+
+    # -- going to a spot --------------------------------------------------------------------
+
+    def _on_chosen(self, item: QListWidgetItem) -> None:
+        self.go_to(item.data(Qt.ItemDataRole.UserRole))
+
+    def go_to(self, spot: Neighbour) -> None:
+        """Show a spot on its own slide, which is opened first when need be."""
+        from spotscope.plugin.reader import load
+
+        if spot.store is None or spot.centre_px is None:
+            self.message.say(
+                f"Section {spot.section} is not at hand; open it, and ask again to see its spots."
+            )
+            return
+        store, place, side = spot.store, spot.centre_px, self._answer.patch_um
+        known = self.workspace.find(str(store))
+        if known is not None:
+            self._go(known, place, side)
+            return
+        self.run_job(
+            f"Opening {spot.section}",
+            lambda progress: load(store),
+            lambda opened: self._go(opened, place, side),
+        )
+
+    def _go(self, opened: OpenSection, centre_px: tuple[float, float], side_um: float) -> None:
+        from spotscope.plugin.script import show_section
+
+        shown = show_section(self.viewer, opened)
+        self._square.show(shown, centre_px, side_um)
+        camera = self.viewer.camera
+        camera.center = tuple(value * shown.mpp_um for value in centre_px)
+        height = self.viewer.canvas.size[0] if hasattr(self.viewer, "canvas") else 600
+        camera.zoom = height / (_AROUND * side_um)
+
+
+def _said(one: Neighbour, answer: Answer) -> str:
+    lines = [f"{one.section} · {one.barcode}", one.subtype or "", f"alike {one.similarity:.2f}"]
+    if one.measured is not None:
+        lines.append(f"{answer.gene} measured {two_decimals(one.measured)}")
+    return "\n".join(filter(None, lines))
+
+
+def _said_used(answer: Answer) -> str:
+    """Say of what the prediction was made, in sum."""
+    used = answer.neighbours
+    sections = Counter(one.section for one in used)
+    said = f"Made from the {len(used)} measured spots that look most alike to the model: "
+    said += ", ".join(f"{count} of {name}" for name, count in sections.most_common(4))
+    subtypes = Counter(one.subtype for one in used if one.subtype)
+    if subtypes:
+        said += "; " + ", ".join(f"{count} {name}" for name, count in subtypes.most_common(3))
+    return f"{said}. The nearest come first."
