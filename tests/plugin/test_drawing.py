@@ -299,3 +299,15 @@ def test_the_spot_under_the_mouse_is_told_once(viewer, c2):
     assert said.startswith(str(c2.section.barcodes[7]))
     assert f"ERBB2 measured {c2.measured('ERBB2')[7]:.2f} · predicted " in said
     assert said.endswith("connective tissue")
+
+
+def test_the_slide_stays_fitted_until_the_user_moves_it(viewer, c2):
+    viewer.canvas.size = (600, 800)
+    show_section(viewer, c2)
+    camera = viewer.scene.camera
+    large = camera.zoom
+    viewer.canvas.size = (300, 800)
+    assert camera.zoom < large
+    camera.zoom = moved = 2.5
+    viewer.canvas.size = (600, 800)
+    assert camera.zoom == moved

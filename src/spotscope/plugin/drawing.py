@@ -62,9 +62,11 @@ class Drawing:
         self._viewer = ref(viewer)
         self._busy = False
         self._pointed: int | None = None
+        self._fitted: tuple[Any, ...] = ()
         self.workspace.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.canvas.events.size.connect(self._on_resized)
         viewer.mouse_move_callbacks.append(self._on_mouse)
         bind_keys(viewer, self)
         for layer in list(viewer.layers):
@@ -125,7 +127,15 @@ class Drawing:
         # With the slide chosen, single keys mean ours and not those of napari's point tools.
         self.viewer.layers.selection.active = slide
         self.viewer.canvas.overlays["scale_bar"].visible = True
+        self._fit(slide)
+
+    def _fit(self, slide: Layer) -> None:
         self.viewer.reset_view(layers=[slide])
+        self._fitted = self._camera()
+
+    def _camera(self) -> tuple[Any, ...]:
+        camera = self.viewer.scene.camera
+        return (*camera.center, camera.zoom)
 
     def _draw(self, arrange: bool) -> None:
         active, run = self.workspace.section, self.workspace.run
@@ -227,6 +237,12 @@ class Drawing:
     def _on_inserted(self, event: Any) -> None:
         if not self._busy:
             self._adopt(event.value)
+
+    def _on_resized(self, event: Any = None) -> None:
+        """Fit the slide again when docks take or give room, until the user has moved it."""
+        slide = self.layer("slide")
+        if slide is not None and self._camera() == self._fitted:
+            self._fit(slide)
 
     def _on_mouse(self, viewer: Any, event: Any) -> None:
         """Tell over which spot the mouse is, when that is another one."""

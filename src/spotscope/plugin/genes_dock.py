@@ -56,6 +56,7 @@ class GeneModel(QAbstractListModel):
         super().__init__()
         self.genes: list[str] = []
         self.predicted: set[str] | None = None
+        self.faint = QColor()
 
     def show(self, genes: list[str], predicted: set[str] | None) -> None:
         """Show these genes; those that a run does not predict are told apart."""
@@ -77,7 +78,7 @@ class GeneModel(QAbstractListModel):
             return f"{gene}   {', '.join(others[:2])}" if others else gene
         if self.predicted is not None and gene not in self.predicted:
             if role == Qt.ItemDataRole.ForegroundRole:
-                return QBrush(QColor(128, 128, 128))
+                return QBrush(self.faint)
             if role == Qt.ItemDataRole.ToolTipRole:
                 return f"{gene} was measured, but this run does not predict it"
         return None
@@ -108,6 +109,8 @@ class GenesDock(Dock):
         )
         self.workspace.search_asked.connect(self.take_search)
         self.workspace.pointed.connect(self._on_pointed)
+        self.viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
         self.begin()
 
     def take_search(self) -> None:
@@ -308,6 +311,14 @@ class GenesDock(Dock):
         if np.isnan(r):
             return f"r is undefined: {gene} does not vary here · {run.protocol}"
         return f"<b>r {two_decimals(r)}</b> · {run.protocol}"
+
+    def _on_theme(self, event: Any = None) -> None:
+        from napari.utils.theme import get_theme
+
+        if isalive(self):
+            self.model.faint = QColor(get_theme(self.viewer.theme).text.as_hex())
+            self.model.faint.setAlpha(150)
+            self.list.viewport().update()
 
     def _on_pointed(self, spot: int | None) -> None:
         if isalive(self):

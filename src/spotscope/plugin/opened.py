@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class OpenSection:
     def __init__(self, section: Section) -> None:
         self.section = section
         self.runs: list[Run] = []
+        self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
         self.read_runs()
 
@@ -215,10 +217,18 @@ class OpenSection:
     def _keep(
         self, key: tuple[str, ...], work: Callable[[], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """Return what was worked out before, or work it out and keep it for a while."""
-        if key not in self._kept:
-            self._kept[key] = work()
+        """Return what was worked out before, or work it out and keep it for a while.
+
+        Scoring in the background and drawing in the window ask at the same time.
+        """
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        values = work()
+        with self._lock:
+            self._kept[key] = values
             while len(self._kept) > _GENES_KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        return values

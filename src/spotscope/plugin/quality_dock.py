@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -218,6 +219,9 @@ class QualityDock(Dock):
         for plot in (self.scatter, self.histogram):
             plot.setMouseEnabled(x=False, y=False)
             plot.hideButtons()
+            plot.plotItem.layout.setContentsMargins(2, 2, 10, 8)  # or letters lose their tails
+            for side in ("bottom", "left"):
+                plot.getAxis(side).enableAutoSIPrefix(False)
             plot.setMenuEnabled(False)
             plot.setMinimumWidth(180)
 
@@ -285,7 +289,8 @@ class QualityDock(Dock):
             self._dots.setData([], [])
             self._equal.setData([], [])
             self._mark.hide()
-            self.scatter.setTitle("Choose a gene in the table" if gene is None else None)
+            said = "Choose a gene in the table" if gene is None else None
+            self.scatter.setTitle(said, size="9pt", color=self._text_colour)
             return
         row = quality.genes.index(gene)
         measured, predicted = section.measured(gene), section.predicted(run, gene)
@@ -300,7 +305,9 @@ class QualityDock(Dock):
         self.scatter.setYRange(low, high, padding=0.03)
         r = quality.r[row]
         said = "r undefined" if np.isnan(r) else f"r {two_decimals(r)}"
-        self.scatter.setTitle(f"{gene} · {said} · {run.protocol}", size="9pt")
+        self.scatter.setTitle(
+            f"{gene} · {said} · {run.protocol}", size="9pt", color=self._text_colour
+        )
         self._mark.setVisible(bool(np.isfinite(r)))
         if np.isfinite(r):
             self._mark.setValue(r)
@@ -350,8 +357,13 @@ class QualityDock(Dock):
         import pyqtgraph as pg
         from napari.utils.theme import get_theme
 
+        if not isalive(self):
+            return
         theme = get_theme(self.viewer.theme)
         back, text = theme.background.as_hex(), theme.text.as_hex()
+        self._text_colour = text
+        if self.scatter.plotItem.titleLabel.text:
+            self.scatter.setTitle(self.scatter.plotItem.titleLabel.text, size="9pt", color=text)
         for plot in (self.scatter, self.histogram):
             plot.setBackground(back)
             for side in ("bottom", "left"):

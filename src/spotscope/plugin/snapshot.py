@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spotscope.errors import SpotScopeError
 
@@ -18,8 +18,8 @@ _PATIENCE_S = 30.0
 def capture_window(viewer: Viewer, path: str | Path, size: tuple[int, int] | None = None) -> Path:
     """Write a PNG of the whole window: canvas, layer list and docks.
 
-    Slices that load in the background are waited for, and the picture is taken when two in a row
-    are the same, so that nothing half-drawn is kept.
+    Slices that load and figures that are worked out in the background are waited for, and the
+    picture is taken when two in a row are the same, so that nothing half-drawn is kept.
 
     Parameters
     ----------
@@ -44,21 +44,24 @@ def capture_window(viewer: Viewer, path: str | Path, size: tuple[int, int] | Non
     from qtpy.QtWidgets import QApplication
 
     from spotscope.files import written_beside
+    from spotscope.plugin.running import JobBar
 
     if getattr(viewer, "window", None) is None:
         raise SpotScopeError("This viewer has no window to take a picture of.")
     if size is not None:
         viewer.window.resize(*size)
     app = QApplication.instance()
+    assert isinstance(app, QApplication)
     deadline = time.monotonic() + _PATIENCE_S
     before = None
     while True:
         _let_settle(app)
         picture = viewer.window.screenshot(canvas_only=False, flash=False)
-        loaded = all(layer.loaded for layer in viewer.layers)
-        if time.monotonic() > deadline or (
-            loaded and before is not None and np.array_equal(before, picture)
-        ):
+        busy = not all(layer.loaded for layer in viewer.layers) or any(
+            isinstance(widget, JobBar) and widget.running for widget in app.allWidgets()
+        )
+        same = before is not None and np.array_equal(before, picture)
+        if time.monotonic() > deadline or (same and not busy):
             break
         before = picture
     with written_beside(Path(path)) as beside:
@@ -66,8 +69,8 @@ def capture_window(viewer: Viewer, path: str | Path, size: tuple[int, int] | Non
     return Path(path)
 
 
-def _let_settle(app: object) -> None:
+def _let_settle(app: Any) -> None:
     until = time.monotonic() + _SETTLED_S
     while time.monotonic() < until:
-        app.processEvents()  # type: ignore[attr-defined]
+        app.processEvents()
         time.sleep(0.01)
