@@ -80,4 +80,6 @@ class SpotRaster:
 
     def image(self, values: NDArray) -> NDArray[np.float32]:
         """Lay (n,) values out as (rows, cols) float32, NaN where there is no spot."""
-        return np.append(np.asarray(values, np.float32), np.float32(np.nan))[self.spot_of]
+        table = np.append(np.asarray(values, np.float32), np.float32(np.nan))
+        # The mode that needs no check of the indices, which are right, is twice as fast.
+        return np.take(table, self.spot_of, mode="clip")
