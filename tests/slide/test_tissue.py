@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,17 @@ def test_black_padding_of_a_real_thumbnail_is_no_tissue(shared_data):
     assert found[picture.max(axis=2) < 20].mean() < 0.003
     middle = found[int(0.4 * len(found)) : int(0.75 * len(found)), int(0.2 * found.shape[1]) :]
     assert middle[:, : int(0.5 * found.shape[1])].mean() > 0.95
+
+
+def test_a_mask_is_found_once_for_a_content_and_cannot_be_spoilt(monkeypatch):
+    from spotscope.slide import tissue
+
+    slide = replace(_slide(_section()), fingerprint="of this test")
+    first = tissue_mask(slide, 50.0, (24.5, 24.5))
+    monkeypatch.setattr(tissue, "find_tissue", None)  # a second search would fail
+    again = tissue_mask(slide, 50.0, (24.5, 24.5))
+    assert again.any()
+    again[:] = False
+    np.testing.assert_array_equal(tissue_mask(slide, 50.0, (24.5, 24.5)), first)
+    with pytest.raises(TypeError):
+        tissue_mask(slide, 40.0, (19.5, 19.5))

@@ -49,6 +49,25 @@ def tissue_mask(slide: Slide, cell_px: float, origin_px: tuple[float, float]) ->
     -------
     (rows, cols) bool: all cells whose centre lies on the slide.
     """
+    key = (slide.fingerprint, slide.mpp_um, cell_px, origin_px)
+    mask = _found.get(key)
+    if mask is None:
+        mask = _tissue_mask(slide, cell_px, origin_px)
+        if len(_found) >= _KEPT:
+            _found.clear()
+        if slide.fingerprint:
+            _found[key] = mask
+    return mask.copy()
+
+
+_KEPT = 64
+_found: dict[tuple[str, float | None, float, tuple[float, float]], NDArray[np.bool_]] = {}
+"""The last masks: a cohort's are asked for again with every method and fold."""
+
+
+def _tissue_mask(
+    slide: Slide, cell_px: float, origin_px: tuple[float, float]
+) -> NDArray[np.bool_]:
     picture, downsample = overview(slide, _LONGEST_PX)
     gap_px = _GAP_UM / (slide.mpp_um * downsample) if slide.mpp_um else 0.0
     tissue = find_tissue(picture, gap_px)
