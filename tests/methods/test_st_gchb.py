@@ -167,7 +167,7 @@ def test_components_and_spacing_come_from_the_training_sections_alone(split: Spl
     expression = train.expression(with_validation.genes)
     np.testing.assert_allclose(with_validation.mean, expression.mean(axis=0), atol=1e-5)
     assert len(with_validation.axes) == 60
-    assert with_validation.spacing.radius_um == pytest.approx(150, rel=1e-6)
+    assert with_validation.spacing.radius_um == pytest.approx(160, rel=1e-6)
     assert len(with_validation.spacing.offsets_um) == 6
     assert "val_loss" in with_validation.history[-1]
 
@@ -205,7 +205,7 @@ def test_the_published_image_term_is_not_normalised(
 
 
 def test_dense_places_look_as_far_as_training_spots_did_and_at_as_many() -> None:
-    spacing = Spacing(150.0, RING, None, False)
+    spacing = Spacing(160.0, RING, None, False)
     for stride in (25.0, 40.0, 50.0):
         points = _square(int(900 / stride), stride)
         graph = spacing.joined(points)
@@ -224,14 +224,14 @@ def test_dense_places_look_as_far_as_training_spots_did_and_at_as_many() -> None
 def test_by_default_the_graph_is_symmetric_and_normalised_and_as_published_neither() -> None:
     # Spots on the rim of the array have their six nearest at distances that are not mutual.
     points = _hexagonal(7, 8, 100.0)
-    ours = as_matrix(Spacing(150.0, RING, None, False).joined(points)).toarray()
+    ours = as_matrix(Spacing(160.0, RING, None, False).joined(points)).toarray()
     np.testing.assert_allclose(ours, ours.T)
     np.testing.assert_allclose(ours.sum(axis=1)[_inner(points, 190)], 1, atol=1e-6)
-    published = as_matrix(Spacing(150.0, RING, 6, True).joined(points)).toarray()
+    published = as_matrix(Spacing(160.0, RING, 6, True).joined(points)).toarray()
     assert set(published.ravel()) == {0.0, 1.0}
     np.testing.assert_array_equal(published.sum(axis=1), 7)
     assert (published != published.T).any()
-    by_number = as_matrix(Spacing(150.0, RING, 6, False).joined(points)).toarray()
+    by_number = as_matrix(Spacing(160.0, RING, 6, False).joined(points)).toarray()
     np.testing.assert_allclose(by_number, by_number.T)
 
 
@@ -310,7 +310,7 @@ def test_a_slide_without_a_scale_is_refused_with_what_to_do(split: Split) -> Non
 
 
 def test_a_lone_spot_is_its_own_graph() -> None:
-    spacing = Spacing(150.0, RING, None, False)
+    spacing = Spacing(160.0, RING, None, False)
     assert as_matrix(spacing.joined(np.zeros((1, 2)))).toarray().tolist() == [[1.0]]
     far = np.array([[0.0, 0.0], [900.0, 0.0]])
     np.testing.assert_array_equal(as_matrix(spacing.joined(far)).toarray(), np.eye(2))

@@ -58,7 +58,7 @@ class StGchbSettings(BleepSettings):
         gt=0,
         le=5000,
         title="Reach (µm)",
-        description="Spots closer than this are joined; empty for one and a half spot distances.",
+        description="Spots closer than this are joined; empty for 1.6 spot distances.",
     )
     nearest: int | None = Field(
         None,

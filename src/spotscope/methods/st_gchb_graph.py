@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 
-PITCHES = 1.5
-"""Radius of the graph: all 6 neighbours of a hexagonal array or all 8 of a square one."""
+PITCHES = 1.6
+"""Radius of the graph: between the diagonal of a square array, 1.41, all 8 of whose neighbours are
+within, and the second ring of a hexagonal one, 1.73, of which only the first 6 are."""
 DENSER = 0.75
 """Places closer than this many pitches of the training spots are denser than these. Of their own
 pitch, how far one may lie from where it is looked for: on a square grid up to 0.71."""
