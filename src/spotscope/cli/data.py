@@ -51,6 +51,14 @@ def import_(
         bool,
         typer.Option("--link", help="Leave a pyramidal slide where it is instead of copying it."),
     ] = False,
+    full_width: Annotated[
+        float | None,
+        typer.Option(
+            "--full-width",
+            help="Width in pixels of the image on which spots were placed, when the one given is"
+            " a smaller copy.",
+        ),
+    ] = None,
 ) -> None:
     """Make a section of a slide and its spots.
 
@@ -75,6 +83,7 @@ def import_(
             patient=patient,
             name=name,
             link=link,
+            full_width_px=full_width,
             progress=progress,
         )
     rows, cols = section.slide.shape_px
