@@ -9,5 +9,5 @@ class SpotScopeError(Exception):
     """
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: the user asked for it
+class Cancelled(Exception):
     """The user asked a running job to stop."""
