@@ -154,7 +154,7 @@ class ContrastiveMethod(Method):
         """Train the pair, then embed the training spots as the reference."""
         from spotscope.training.augment import Augmentation
         from spotscope.training.data import TrainingData
-        from spotscope.training.engine import seeded, train
+        from spotscope.training.engine import discard, seeded, train
         from spotscope.training.settings import TrainingSettings
 
         settings = self.settings
@@ -171,7 +171,7 @@ class ContrastiveMethod(Method):
         with seeded(settings.seed):
             self.model = self._built(cohort)
             self.pretrain(cohort, shown, progress.part(0.25, 0.3))
-        self._folder = self._run_folder(cohort)
+        folder = self._run_folder(cohort)
         result = train(
             self.model,
             data,
@@ -186,7 +186,7 @@ class ContrastiveMethod(Method):
                 device=settings.device,
             ),
             validation=checks,
-            folder=self._folder,
+            folder=folder,
             progress=progress.part(0.3, 0.97),
         )
         self.notes, self.history = list(result.notes), result.history
@@ -194,6 +194,8 @@ class ContrastiveMethod(Method):
         told = ("loss", "contrastive", "chance", "top1", "top5")
         self.scores |= {k: v for k, v in last.items() if k in told}
         self._index(cohort, progress.part(0.97, 1.0))
+        # A finished run must not stand in for a later one: the code may have changed by then.
+        discard(folder)
 
     def infer(self, places: Places, progress: Progress) -> tuple[Floats, Floats]:
         """Return the neighbours' mean expression and its spread over them, both (n, G)."""
@@ -218,14 +220,6 @@ class ContrastiveMethod(Method):
             temperature=self.settings.softness,
             progress=progress.part(0.9, 1.0),
         )
-
-    def save(self, folder: str | Path) -> None:
-        """Write the model; what a killed training would have resumed from is not needed then."""
-        from spotscope.training.engine import discard
-
-        super().save(folder)
-        if (run := getattr(self, "_folder", None)) is not None:
-            discard(run)
 
     def arrays(self) -> Arrays:
         """Return the pair's weights and the reference."""
