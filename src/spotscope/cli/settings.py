@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from spotscope.errors import SpotScopeError
 
@@ -122,7 +122,7 @@ def _value(field: FieldInfo, text: str) -> Any:
     if get_origin(field.annotation) in (list, tuple, set):
         if not text.startswith("["):
             return [part.strip() for part in text.split(",") if part.strip()]
-    elif field.annotation is str:
+    elif field.annotation is str or text in get_args(field.annotation):  # a choice named "none"
         return text
     try:
         return json.loads(text)

@@ -47,9 +47,9 @@ def train_latent_model(
     if labels is not None:
         _check_labels(labels)
     progress.report(0.0, "Preparing the latent space")
-    with _quiet(), _seeded(settings.seed):
-        import scvi
+    import scvi  # before its remarks are silenced: on import the libraries let them loose again
 
+    with _quiet(), _seeded(settings.seed):
         table = _table(counts, patients, labels)
         # Without a labels_key: scANVI would silently keep the one that scVI was set up with.
         scvi.model.SCVI.setup_anndata(table, batch_key=_PATIENT)
