@@ -28,8 +28,9 @@ demo: setup
 		scripts/with-display.sh $(VENV)/bin/spotscope demo --out $(DEMO) --no-window; \
 	fi
 
+# One process a core, each with one thread: numerical libraries that share cores wait for one another.
 test: setup-dev
-	@scripts/with-display.sh --virtual $(PYTHON_IN) -m pytest $(TESTS)
+	@OMP_NUM_THREADS=1 scripts/with-display.sh --virtual $(PYTHON_IN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: setup-dev
 	@$(PYTHON_IN) -m ruff check .
