@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SAMPLE = 16  # patches that are timed
 _BASE_BYTES = 600e6  # Python with its libraries
+_HEAD_SECONDS = 1e-3  # a spot and epoch where the image features are frozen, on two cores
+_TIMED_PATCHES = 4  # through a network that is trained
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,19 @@ def estimate_training(method: Method, sections: Sequence[Section]) -> Estimate:
     """Estimate the training of a method on sections; a few patches are encoded to time it."""
     spots = [Places.on_spots(section) for section in sections]
     genes = min(method.settings.panel.n_genes, min(len(section.genes) for section in sections))
-    return _estimate(method, spots, genes)
+    trained = _trained_network(method)
+    if trained is None:
+        found = _estimate(method, spots, genes)
+        passes = getattr(method.settings, "epochs", 0) * found.places
+        return replace(found, seconds=found.seconds + _HEAD_SECONDS * passes)
+    count = sum(len(part) for part in spots)
+    seconds, memory_bytes = _step_cost(trained, method.encoder.patch_px, method.settings, count)
+    return Estimate(
+        count,
+        count,
+        seconds * count * getattr(method.settings, "epochs", 1),
+        _BASE_BYTES + memory_bytes + 8.0 * count * genes,
+    )
 
 
 def estimate_prediction(
@@ -79,6 +93,47 @@ def _estimate(method: Method, parts: Sequence[Places], genes: int) -> Estimate:
         patches * _seconds_a_patch(method, parts[0]),
         _BASE_BYTES + 8.0 * count * values,
     )
+
+
+def _trained_network(method: Method) -> Any:
+    """Return the image network that the method would train; None when it trains none."""
+    if not hasattr(method.settings, "trainable"):
+        return None
+    from spotscope.methods.pair_images import PairImages, TrainedImages
+
+    images = PairImages.of(method.encoder, method.settings.trainable)
+    return images.network()[0] if isinstance(images, TrainedImages) else None
+
+
+def _step_cost(network: Any, patch_px: int, settings: Any, n_spots: int) -> tuple[float, float]:
+    """Return seconds a patch, forward and back, and the bytes that a batch holds meanwhile."""
+    import torch
+
+    from spotscope.training.settings import TrainingSettings
+
+    batch = min(settings.batch_size, n_spots)
+    device = TrainingSettings(1, batch, device=settings.device).chosen_device()
+    network.train().to(device)
+    patches = torch.rand(_TIMED_PATCHES, 3, patch_px, patch_px, device=device)
+    kept: dict[int, int] = {}  # what is held for the way back, each piece of memory once
+
+    def note(_module: Any, _inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.requires_grad:
+            kept[output.data_ptr()] = output.numel() * output.element_size()
+
+    leaves = [module for module in network.modules() if not any(module.children())]
+    handles = [module.register_forward_hook(note) for module in leaves]
+    network(patches).sum().backward()
+    for handle in handles:
+        handle.remove()
+    began = time.perf_counter()
+    total = network(patches).sum()
+    total.backward()
+    total.item()  # waits for a graphics card
+    seconds = (time.perf_counter() - began) / _TIMED_PATCHES
+    weights = sum(each.numel() * each.element_size() for each in network.parameters())
+    # The weights, their gradients and the two moments of the optimiser.
+    return seconds, sum(kept.values()) / _TIMED_PATCHES * batch + 4.0 * weights
 
 
 def _surroundings(places: Places, method: Method) -> int:

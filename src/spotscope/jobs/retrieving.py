@@ -74,6 +74,8 @@ class Answer:
         The side of a patch on the tissue.
     neighbours
         All spots that the prediction averages, nearest first.
+    metric
+        "cosine" or "euclidean": what the similarities are.
     gene
         That was asked for.
     predicted, spread
@@ -85,6 +87,7 @@ class Answer:
     patch: NDArray[np.uint8]
     patch_um: float
     neighbours: list[Neighbour]
+    metric: str
     gene: str | None
     predicted: float | None
     spread: float | None
@@ -172,6 +175,7 @@ def neighbours_at(
         read_patches(section.slide, place.centres_px, size_um, picture_px)[0],
         size_um,
         neighbours,
+        method.reference.metric,
         gene,
         None if column is None else float(found.expression[0, column]),
         None if column is None else float(found.spread[0, column]),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,11 +182,16 @@ class ModelPage(QWidget):
 
 
 def _name(record: dict[str, Any]) -> str:
-    """Say a model in a few words: method, sections, and when it was made."""
-    names = record.get("training_sections", [])
-    on = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    made = str(record.get("created", ""))[:16].replace("T", " ")
-    return " · ".join(filter(None, (str(record.get("title") or record["method"]), on, made)))
+    """Say a model in a few words: method, how many sections, and when it was made."""
+    count = len(record.get("training_sections", []))
+    parts = [str(record.get("title") or record["method"])]
+    parts.append(f"{count} sections" if count != 1 else "1 section")
+    try:
+        made = datetime.fromisoformat(str(record.get("created")))
+        parts.append(f"{made.astimezone():%d %b %H:%M}")
+    except ValueError:  # of another program
+        pass
+    return " · ".join(parts)
 
 
 def let_shrink(box: QComboBox) -> None:

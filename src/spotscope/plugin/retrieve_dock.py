@@ -12,7 +12,14 @@ import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QListWidget, QListWidgetItem
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+)
 
 from spotscope.errors import SpotScopeError
 from spotscope.plugin import colours
@@ -35,6 +42,8 @@ if TYPE_CHECKING:
     from spotscope.plugin.opened import OpenSection
     from spotscope.progress import Progress
 
+PICTURES = 12
+"""Neighbours that are shown."""
 _PICTURE = 80  # pixels on the screen
 _STRIP = 8
 _SLOW_MS = 700
@@ -52,8 +61,9 @@ class RetrieveDock(Dock):
         self._model: tuple[Path, Method] | None = None
         self._sections: dict[str, Section] = {}
         self._asking: Job | None = None
-        self._next: tuple[float, float] | None = None
-        self._answer: Answer | None = None
+        self._next: tuple[OpenSection, tuple[float, float]] | None = None
+        self._asked: tuple[OpenSection, Answer] | None = None
+        self._limits = (0.0, 1.0)
         self._square = AskedPlace(self.viewer)
         self.page = ModelPage(self.workspace)
         self.asks = QCheckBox("Ask the slide: click on the tissue")
@@ -79,7 +89,10 @@ class RetrieveDock(Dock):
         self.body.addLayout(asked)
         self.body.addWidget(self.used)
         self.body.addWidget(self.list, 1)
+        self.back = QPushButton()
+        self.back.clicked.connect(self._on_back)
         self.body.addWidget(self.hint)
+        self.body.addWidget(self.back)
         self.body.addWidget(self.message)
         self.body.addStretch()
         self.footer.addWidget(self.job_bar)
@@ -88,25 +101,35 @@ class RetrieveDock(Dock):
         self.begin()
 
     def update_from(self, what: frozenset[str]) -> None:
-        """Follow the workspace."""
+        """Follow the workspace; an answer stays while its spots are looked at on other slides."""
+        asked = self._asked
+        if "model" in what or (asked is not None and asked[0] not in self.workspace.sections):
+            asked = self._asked = None
         if what & {"section", "model"}:
             self.page.update_from(what)
-            self._forget()
+            self._square.clear()
             self._on_model()
-        elif what & {"gene"} and self._answer is not None:
-            self.ask(self._answer.centre_px)
-        elif what & {"range"}:
+            self._show()
+        if asked is None:
+            return
+        if asked[1].gene != self.workspace.gene and self.workspace.gene is not None:
+            self.ask(asked[1].centre_px, asked[0])
+        elif "range" in what:
             self._show()
 
     # -- asking -----------------------------------------------------------------------------
 
-    def ask(self, centre_px: tuple[float, float]) -> None:
-        """Ask about a place (row, col) of the active section."""
-        section, folder = self.workspace.section, self.page.folder
-        if section is None or folder is None or self._why_not():
+    def ask(self, centre_px: tuple[float, float], section: OpenSection | None = None) -> None:
+        """Ask about a place (row, col) of a section, by default the active one."""
+        section, folder = section or self.workspace.section, self.page.folder
+        if section is None:
             return
+        if reason := self._why_not(section):
+            self.message.say(reason)
+            return
+        assert folder is not None
         if self._asking is not None:
-            self._next = centre_px
+            self._next = section, centre_px
             self._asking.cancel()
             return
         gene = self.workspace.gene
@@ -119,7 +142,13 @@ class RetrieveDock(Dock):
             method = self._loaded(folder, progress)
             known = self._at_hand(method, folders, opened)
             answer = neighbours_at(
-                method, section.section, centre_px, gene, sections=known, progress=progress
+                method,
+                section.section,
+                centre_px,
+                gene,
+                sections=known,
+                pictures=PICTURES,
+                progress=progress,
             )
             return section, answer
 
@@ -157,10 +186,11 @@ class RetrieveDock(Dock):
 
     def _on_answer(self, found: tuple[OpenSection, Answer]) -> None:
         section, answer = found
-        if section is not self.workspace.section or self._next is not None:
+        if section not in self.workspace.sections or self._next is not None:
             return
-        self._answer = answer
-        self._square.show(section, answer.centre_px, answer.patch_um)
+        self._asked = found
+        if section is self.workspace.section:
+            self._square.show(section, answer.centre_px, answer.patch_um)
         self._show()
 
     def _on_failed(self, failure: Any) -> None:
@@ -168,16 +198,16 @@ class RetrieveDock(Dock):
         self.message.fail(failure)
 
     def _on_ended(self) -> None:
-        self._asking, place = None, self._next
+        self._asking, following = None, self._next
         self._next = None
-        if place is not None:
-            self.ask(place)
+        if following is not None:
+            self.ask(following[1], following[0])
 
-    def _why_not(self) -> str | None:
+    def _why_not(self, section: OpenSection | None) -> str | None:
         from spotscope.jobs.retrieving import why_no_neighbours
         from spotscope.methods.base import get_method
 
-        record, section = self.page.record, self.workspace.section
+        record = self.page.record
         if record is None or section is None:
             return "No model was trained here yet; train one that predicts by retrieval in Train."
         try:
@@ -192,15 +222,13 @@ class RetrieveDock(Dock):
         return reason
 
     def _on_model(self) -> None:
-        reason = self._why_not()
+        reason = self._why_not(self.workspace.section)
         self.asks.setEnabled(reason is None)
         self.asks.setToolTip(reason or "Off: clicks on the slide ask nothing")
-        if reason:
-            self._forget()
+        if reason and self._asked is None:
             self.message.say(reason)
-        elif self._answer is None:
+        else:
             self.message.clear()
-            self.here.setText("")
 
     def _on_mouse(self, viewer: Any, event: Any) -> Iterator[None]:
         """Take a click, but not a drag, which moves the slide."""
@@ -229,24 +257,28 @@ class RetrieveDock(Dock):
     # -- showing ----------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._answer = None
+        self._asked = None
         self._square.clear()
         self._show()
 
     def _show(self) -> None:
-        answer = self._answer
+        asked = self._asked
         for widget in (self.picture, self.used, self.list, self.hint):
-            widget.setVisible(answer is not None)
+            widget.setVisible(asked is not None)
+        active, gene = self.workspace.section, self.workspace.gene
+        self.back.setVisible(asked is not None and asked[0] is not active)
         self.list.clear()
-        if answer is None:
+        if asked is None:
             self.here.setText("")
             return
+        section, answer = asked
+        self.back.setText(f"Back to the place on {section.name}")
+        if section is active and gene is not None:
+            self._limits = section.limits(gene, self.workspace.run, self.workspace.percentiles)
         self.picture.setPixmap(self._pixmap(answer.patch, answer.predicted))
-        self.here.setText(self._said_here(answer))
+        self.here.setText(_said_here(section, answer))
         self.used.setText(_said_used(answer))
-        for one in answer.neighbours:
-            if one.patch is None and self.list.count() >= 12:
-                break
+        for one in answer.neighbours[:PICTURES]:
             item = QListWidgetItem(
                 QIcon(self._pixmap(one.patch, one.measured)), _said(one, answer)
             )
@@ -258,35 +290,14 @@ class RetrieveDock(Dock):
             )
             self.list.addItem(item)
 
-    def _said_here(self, answer: Answer) -> str:
-        section = self.workspace.section
-        assert section is not None
-        lines = [f"<b>This place</b> on {section.name}, {answer.patch_um:.0f} µm wide"]
-        if answer.gene is not None and answer.predicted is None:
-            lines.append(f"The model does not predict {answer.gene}.")
-        elif answer.predicted is not None and answer.spread is not None:
-            lines.append(
-                f"{answer.gene} predicted {two_decimals(answer.predicted)}"
-                f" (± {two_decimals(answer.spread)})"
-            )
-        spot = section.spot_at(answer.centre_px)
-        if spot is not None and answer.gene is not None and section.measures(answer.gene):
-            value = float(section.measured(answer.gene)[spot])
-            lines.append(f"Measured here {two_decimals(value)}")
-        if spot is not None and section.subtypes is not None:
-            names, codes = section.subtypes
-            if codes[spot] >= 0:
-                lines.append(names[codes[spot]])
-        return "<br>".join(lines)
-
     def _pixmap(self, patch: NDArray[np.uint8] | None, value: float | None) -> QPixmap:
         """Return a patch beside a strip in the colour that its value has on the slide."""
         made = QPixmap(_PICTURE + _STRIP, _PICTURE)
         made.fill(QColor(0, 0, 0, 0))
         painter = QPainter(made)
-        limits = self.workspace.limits()
-        if value is not None and limits is not None and self.workspace.view != "error":
-            rgba = colours.rgba(np.array([value], np.float32), limits, colours.expression_map())[0]
+        if value is not None:
+            one = np.array([value], np.float32)
+            rgba = colours.rgba(one, self._limits, colours.expression_map())[0]
             painter.fillRect(0, 0, _STRIP - 2, _PICTURE, QColor.fromRgbF(*map(float, rgba)))
         if patch is None:
             painter.setPen(QColor("#888888"))
@@ -308,16 +319,23 @@ class RetrieveDock(Dock):
     def _on_chosen(self, item: QListWidgetItem) -> None:
         self.go_to(item.data(Qt.ItemDataRole.UserRole))
 
+    def _on_back(self) -> None:
+        if self._asked is not None:
+            section, answer = self._asked
+            self._go(section, answer.centre_px, answer.patch_um)
+
     def go_to(self, spot: Neighbour) -> None:
         """Show a spot on its own slide, which is opened first when need be."""
         from spotscope.plugin.reader import load
 
+        if self._asked is None:
+            return
         if spot.store is None or spot.centre_px is None:
             self.message.say(
                 f"Section {spot.section} is not at hand; open it, and ask again to see its spots."
             )
             return
-        store, place, side = spot.store, spot.centre_px, self._answer.patch_um
+        store, place, side = spot.store, spot.centre_px, self._asked[1].patch_um
         known = self.workspace.find(str(store))
         if known is not None:
             self._go(known, place, side)
@@ -339,8 +357,33 @@ class RetrieveDock(Dock):
         camera.zoom = height / (_AROUND * side_um)
 
 
+def _said_here(section: OpenSection, answer: Answer) -> str:
+    """Say what the model makes of the place, and what was measured there."""
+    gene = answer.gene
+    lines = [f"<b>This place</b> on {section.name}, {answer.patch_um:.0f} µm wide"]
+    if gene is None:
+        lines.append("Choose a gene in Genes to see its values.")
+    elif answer.predicted is None or answer.spread is None:
+        lines.append(f"The model does not predict {gene}.")
+    else:
+        spread = two_decimals(answer.spread)
+        lines.append(f"{gene} predicted {two_decimals(answer.predicted)} (± {spread})")
+    spot = section.spot_at(answer.centre_px)
+    if spot is not None and gene is not None and section.measures(gene):
+        lines.append(f"Measured here {two_decimals(float(section.measured(gene)[spot]))}")
+    if spot is not None and section.subtypes is not None:
+        names, codes = section.subtypes
+        if codes[spot] >= 0:
+            lines.append(names[codes[spot]])
+    return "<br>".join(lines)
+
+
 def _said(one: Neighbour, answer: Answer) -> str:
-    lines = [f"{one.section} · {one.barcode}", one.subtype or "", f"alike {one.similarity:.2f}"]
+    """Say what is known of a neighbour."""
+    alike = f"similarity {two_decimals(one.similarity)}"
+    if answer.metric == "euclidean":
+        alike = f"distance {two_decimals(-one.similarity)}"
+    lines = [f"{one.section} · {one.barcode}", one.subtype or "", alike]
     if one.measured is not None:
         lines.append(f"{answer.gene} measured {two_decimals(one.measured)}")
     return "\n".join(filter(None, lines))
@@ -351,8 +394,9 @@ def _said_used(answer: Answer) -> str:
     used = answer.neighbours
     sections = Counter(one.section for one in used)
     said = f"Made from the {len(used)} measured spots that look most alike to the model: "
-    said += ", ".join(f"{count} of {name}" for name, count in sections.most_common(4))
+    said += ", ".join(f"{count} on {name}" for name, count in sections.most_common(4))
     subtypes = Counter(one.subtype for one in used if one.subtype)
     if subtypes:
         said += "; " + ", ".join(f"{count} {name}" for name, count in subtypes.most_common(3))
-    return f"{said}. The nearest come first."
+    few = f" The nearest {PICTURES}:" if len(used) > PICTURES else " The nearest first:"
+    return f"{said}.{few}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
@@ -51,6 +53,7 @@ class _Task:
         self.outcome = self._outcome()
 
     def _outcome(self) -> Any:
+        _spare_triton()
         try:
             return self._work(Progress(self._tell, self.cancel))
         except Cancelled:
@@ -74,6 +77,19 @@ class _Task:
         if now - self._told >= 1 / _STEPS_A_SECOND or step.fraction >= 1 or step.values:
             self._told = now
             self._job.stepped.emit(step)
+
+
+def _spare_triton() -> None:
+    """Keep torch from loading Triton into a window that Mesa draws.
+
+    Each brings an LLVM of its own, and the process crashes when both are there. Nothing here
+    compiles networks, which is what torch wants Triton for.
+    """
+    if "triton" in sys.modules or not sys.platform.startswith("linux"):
+        return
+    loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    if "libLLVM" in loaded:
+        sys.modules["triton"] = None  # type: ignore[assignment]  # importing it now fails cleanly
 
 
 class Job(QObject):

@@ -84,7 +84,7 @@ class TrainDock(Dock):
         self._pause.timeout.connect(self._estimate)
         self.page.edited.connect(self._say_plan)
         self.start.clicked.connect(self._on_start)
-        self.again.clicked.connect(lambda: self._show_form(True))
+        self.again.clicked.connect(self._on_again)
         self.begin()
 
     def showEvent(self, event: Any) -> None:
@@ -121,15 +121,16 @@ class TrainDock(Dock):
             else "With what is chosen in Predict"
         )
         self.said.setText(plan.why_not or f"{plan.said}.")
-        if plan.why_not is None:
+        if plan.why_not is None and not self.job_bar.running:
             self._pause.start()
 
     def _estimate(self) -> None:
         """Work out time and memory in the background, for the newest plan alone."""
-        if self._estimating is not None or self.job_bar.running or not self.isVisible():
-            if self._estimating is not None:
-                self._estimating.cancel()
-                self._pause.start()
+        if self.job_bar.running or not self.page.isVisible():
+            return
+        if self._estimating is not None:
+            self._estimating.cancel()
+            self._pause.start()
             return
         plan = self.page.plan()
         if plan.why_not:
@@ -166,7 +167,7 @@ class TrainDock(Dock):
             self._estimating.cancel()
         self._pause.stop()
         self.board.clear(plan.title)
-        self._show_form(False)
+        self._stopped = None
         out = plan.folder()
 
         def work(progress: Progress) -> Trained:
@@ -189,15 +190,17 @@ class TrainDock(Dock):
         job = self.run_job(f"Training {plan.title}", work, lambda made: self._on_made(made, plan))
         job.stepped.connect(self.board.take)
         job.cancelled.connect(lambda: self._on_stopped(plan))
-        job.failed.connect(lambda _: self._show_form(True))
+        job.failed.connect(lambda _: self.pages.setCurrentWidget(self.page))
         job.ended.connect(self._on_ended)
-        self._say_plan()
+        self._show_form(False)
         self._pause.stop()
-        self.said.setText(f"{plan.said}.")
+
+    def _on_again(self) -> None:
+        self.message.clear()
+        self._show_form(True)
 
     def _on_ended(self) -> None:
-        self.again.setVisible(self.pages.currentWidget() is self.board)
-        self._say_plan()
+        self._show_form(self.pages.currentWidget() is self.page)
 
     def _on_stopped(self, plan: TrainPlan) -> None:
         if self.board.curves.points:
@@ -207,32 +210,34 @@ class TrainDock(Dock):
                 " state is kept: train again with the same choices and it goes on from there."
             )
         else:
-            self._show_form(True)
+            self.pages.setCurrentWidget(self.page)
             self.message.say(
                 f"Training {plan.title} was stopped. Patches that were looked at are kept, so that"
                 " it is quicker the next time."
             )
 
     def _on_made(self, made: Trained, plan: TrainPlan) -> None:
-        self._stopped = None
         self.board.finish()
         notes = "".join(f" {note}" for note in made.notes)
         self.message.say(
-            f"Trained {plan.title} in {duration(made.seconds)}; it is chosen in Predict and"
-            f" Retrieve and kept in {made.folder}.{notes}"
+            f"Trained {plan.title} in {duration(made.seconds)}; the model is chosen in Predict and"
+            f" kept as {made.folder.name}.{notes}"
         )
+        self.message.setToolTip(str(made.folder))
         self.workspace.show_model(made.folder)
         if self.then.isChecked() and self.then.isEnabled() and hasattr(self.viewer, "window"):
             open_dock(self.viewer, "Predict")
             self.workspace.predict_asked.emit()
 
     def _show_form(self, form: bool) -> None:
+        """Show the settings or the curves; a training that was stopped can go on from these."""
+        running = self.job_bar.running
         self.pages.setCurrentWidget(self.page if form else self.board)
-        self.again.hide()
-        self.then.setVisible(form or self.then.isEnabled())
-        if form:
-            self.message.clear()
-            self._say_plan()
+        self.again.setVisible(not form and not running)
+        self.start.setVisible(form or (not running and self._stopped is not None))
+        self.then.setVisible(form or running)
+        self.said.setVisible(form or running)
+        self._say_plan()
 
 
 class CurveBoard(QWidget):
@@ -252,8 +257,8 @@ class CurveBoard(QWidget):
             f" <font color='{_CHANCE}'>- - guessing</font>"
         )
         self.share_key = wrapped(
-            f"A patch's own spot is named <font color='{_LOSS}'>first</font>,"
-            f" <font color='{_FIVE}'>among five</font> (% of a batch)"
+            f"Own spot named <font color='{_LOSS}'>first</font>,"
+            f" <font color='{_FIVE}'>among five</font> (% of training patches)"
         )
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
