@@ -90,7 +90,7 @@ class TpirbaeMethod(BleepMethod):
         if kind == "genes":
             super().learn(cohort, validation, progress)
             return
-        kept = self._latent_folder(cohort)
+        kept = self._run_folder(cohort) / "latent"
         if (kept / "latent.json").exists():  # of a training that was killed, which goes on
             self.latent = LatentSpace.load(kept)
         else:
@@ -98,6 +98,7 @@ class TpirbaeMethod(BleepMethod):
             self.latent = fit_latent(cohort, kind, self._latent_settings(), part, genes=self.genes)
             self.latent.save(kept)
         super().learn(cohort, validation, progress.part(_LATENT_SHARE, 1.0))
+        shutil.rmtree(kept, ignore_errors=True)
 
     def spot_table(self, cohort: Cohort) -> SpotTable:
         """Return the posterior's mean and scale, or the expression of the panel."""
@@ -131,12 +132,6 @@ class TpirbaeMethod(BleepMethod):
             target_temperature=1.0 if bare else temperature,
             published=settings.paper_compat,
         )
-
-    def save(self, folder: str | Path) -> None:
-        """Write the model; the latent space that a killed training would need goes."""
-        super().save(folder)
-        if (run := getattr(self, "_folder", None)) is not None:
-            shutil.rmtree(run / "latent", ignore_errors=True)
 
     def arrays(self) -> Arrays:
         """Return the pair's weights, the reference and the latent space."""
@@ -183,6 +178,3 @@ class TpirbaeMethod(BleepMethod):
         folder = super()._run_folder(cohort)
         labels = hashlib.sha256("\n".join(cohort_labels(cohort)).encode()).hexdigest()[:8]
         return folder.with_name(f"{folder.name}-{labels}")
-
-    def _latent_folder(self, cohort: Cohort) -> Path:
-        return self._run_folder(cohort) / "latent"
