@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
 import time
 
@@ -109,3 +111,22 @@ def test_closing_the_window_stops_the_run(make_napari_viewer, qtbot):
 )
 def test_a_length_of_time_is_said_as_a_person_would(seconds, said):
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("loaded", "spared"), [("/usr/lib/libLLVM.so.17", True), ("", False)])
+def test_triton_is_not_loaded_into_a_window_that_mesa_draws(monkeypatch, loaded, spared):
+    from spotscope.plugin import running
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(running.Path, "read_text", lambda self, **_: loaded)
+    before = sys.modules.pop("triton", "absent")
+    try:
+        running._spare_triton()
+        assert ("triton" in sys.modules) == spared
+        if spared:
+            with pytest.raises(ImportError):
+                importlib.import_module("triton")
+    finally:
+        sys.modules.pop("triton", None)
+        if before != "absent":
+            sys.modules["triton"] = before

@@ -22,8 +22,8 @@ def make_plot() -> Any:
     return plot
 
 
-def colour_plots(viewer: Any, plots: Iterable[Any]) -> str:
-    """Give plots the theme's background and text; returns the colour of the text."""
+def colour_plots(viewer: Any, plots: Iterable[Any]) -> tuple[str, str]:
+    """Give plots the theme's colours; returns those of background and text."""
     from napari.utils.theme import get_theme
 
     theme = get_theme(viewer.theme)
@@ -33,4 +33,4 @@ def colour_plots(viewer: Any, plots: Iterable[Any]) -> str:
         for side in ("bottom", "left"):
             plot.getAxis(side).setPen(text)
             plot.getAxis(side).setTextPen(text)
-    return text
+    return back, text

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.colours import UNIT
 from spotscope.plugin.docks import give_height
+from spotscope.plugin.plots import colour_plots, make_plot
 from spotscope.plugin.widgets import Dock, two_decimals
 
 if TYPE_CHECKING:
@@ -203,13 +204,13 @@ class QualityDock(Dock):
     def _build_plots(self) -> None:
         import pyqtgraph as pg
 
-        self.scatter = pg.PlotWidget()
+        self.scatter = make_plot()
         self.scatter.setLabel("bottom", f"measured, {UNIT}")
         self.scatter.setLabel("left", f"predicted, {UNIT}")
         self._equal = self.scatter.plot([], [])
         self._dots = pg.ScatterPlotItem(size=5, pen=None)
         self.scatter.addItem(self._dots)
-        self.histogram = pg.PlotWidget()
+        self.histogram = make_plot()
         self.histogram.setLabel("bottom", "r")
         self.histogram.setLabel("left", "genes")
         self._bars = pg.BarGraphItem(x=[0], height=[0], width=0.05)
@@ -217,12 +218,6 @@ class QualityDock(Dock):
         self._mark = pg.InfiniteLine(angle=90)
         self.histogram.addItem(self._mark)
         for plot in (self.scatter, self.histogram):
-            plot.setMouseEnabled(x=False, y=False)
-            plot.hideButtons()
-            plot.plotItem.layout.setContentsMargins(2, 2, 10, 8)  # or letters lose their tails
-            for side in ("bottom", "left"):
-                plot.getAxis(side).enableAutoSIPrefix(False)
-            plot.setMenuEnabled(False)
             plot.setMinimumWidth(180)
 
     # -- following the workspace ------------------------------------------------------------
@@ -355,20 +350,13 @@ class QualityDock(Dock):
 
     def _on_theme(self, event: Any = None) -> None:
         import pyqtgraph as pg
-        from napari.utils.theme import get_theme
 
         if not isalive(self):
             return
-        theme = get_theme(self.viewer.theme)
-        back, text = theme.background.as_hex(), theme.text.as_hex()
+        back, text = colour_plots(self.viewer, (self.scatter, self.histogram))
         self._text_colour = text
         if self.scatter.plotItem.titleLabel.text:
             self.scatter.setTitle(self.scatter.plotItem.titleLabel.text, size="9pt", color=text)
-        for plot in (self.scatter, self.histogram):
-            plot.setBackground(back)
-            for side in ("bottom", "left"):
-                plot.getAxis(side).setPen(text)
-                plot.getAxis(side).setTextPen(text)
         blue = pg.mkColor("#56b4e9")
         blue.setAlpha(150)
         self._dots.setBrush(blue)

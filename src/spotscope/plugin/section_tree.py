@@ -36,7 +36,10 @@ class SectionTree(QTreeWidget):
         self.setMinimumHeight(110)
         self.setRootIsDecorated(False)
         # napari's own empty boxes are hard to see on its dark ground.
-        self.setStyleSheet("QTreeView::indicator:unchecked { border: 1px solid #8a919e; }")
+        self.setStyleSheet(
+            "QTreeView::indicator:unchecked, QCheckBox::indicator:unchecked"
+            " { border: 1px solid #8a919e; }"
+        )
         self._validate: dict[str, QCheckBox] = {}
         self.itemChanged.connect(lambda *_: self.edited.emit())
 

@@ -251,13 +251,9 @@ class CurveBoard(QWidget):
         self.title = wrapped("")
         self.waiting = wrapped("")
         self.said = wrapped("")
-        self.loss_key = wrapped(
-            f"Loss: <font color='{_LOSS}'>training</font> ·"
-            f" <font color='{_HELD}'>validation patients</font> ·"
-            f" <font color='{_CHANCE}'>- - guessing</font>"
-        )
-        self.share_key = wrapped(
-            f"Own spot named <font color='{_LOSS}'>first</font>,"
+        self.loss_key, self.share_key = wrapped(""), wrapped("")
+        self.share_key.setText(
+            f"Own spot <font color='{_LOSS}'>first</font>,"
             f" <font color='{_FIVE}'>among five</font> (% of training patches)"
         )
         self._layout = QVBoxLayout(self)
@@ -326,6 +322,12 @@ class CurveBoard(QWidget):
         ):
             plot.setVisible(name in points)
             key.setVisible(name in points)
+        parts = [f"<font color='{_LOSS}'>training</font>"]
+        if "val_loss" in points:
+            parts.append(f"<font color='{_HELD}'>validation patients</font>")
+        if "chance" in points:
+            parts.append(f"<font color='{_CHANCE}'>- - guessing</font>")
+        self.loss_key.setText(f"Loss: {' · '.join(parts)}")
         self.said.setText(self.curves.said())
 
     def _on_theme(self, event: Any = None) -> None:
@@ -333,7 +335,7 @@ class CurveBoard(QWidget):
 
         if not isalive(self):
             return
-        text = colour_plots(self._viewer, (self.loss, self.share))
+        _, text = colour_plots(self._viewer, (self.loss, self.share))
         self._lines["chance"].setPen(pg.mkPen(text, width=1, style=Qt.PenStyle.DashLine))
 
 
