@@ -44,6 +44,7 @@ class AskedPlace:
             shape_type="rectangle",
             face_color="transparent",
             edge_color=["black", "white"],
+            opacity=1.0,
             name=NAME,
             scale=(opened.mpp_um, opened.mpp_um),
             units=(opened.unit, opened.unit),
@@ -67,3 +68,4 @@ class AskedPlace:
             return
         thin = _SCREEN_PX / (self.viewer.camera.zoom * self.layer.scale[0])
         self.layer.edge_width = [2.2 * thin, thin]
+        self.layer.refresh()  # or the canvas does not hear of it

@@ -80,7 +80,7 @@ class RetrieveDock(Dock):
         self.list = QListWidget()
         self.list.setIconSize(QSize(_PICTURE + _STRIP, _PICTURE))
         self.list.setWordWrap(True)
-        self.list.setMinimumHeight(200)
+        self.list.setMinimumHeight(120)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.itemActivated.connect(self._on_chosen)
         self.hint = wrapped("Double-click a spot to see it on its own slide.")
