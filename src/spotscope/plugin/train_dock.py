@@ -187,8 +187,12 @@ class TrainDock(Dock):
             notes = read_record(made).get("notes", [])
             return Trained(made, time.monotonic() - began, notes)
 
-        job = self.run_job(f"Training {plan.title}", work, lambda made: self._on_made(made, plan))
-        job.stepped.connect(self.board.take)
+        job = self.run_job(
+            f"Training {plan.title}",
+            work,
+            lambda made: self._on_made(made, plan),
+            self.board.take,
+        )
         job.cancelled.connect(lambda: self._on_stopped(plan))
         job.failed.connect(lambda _: self.pages.setCurrentWidget(self.page))
         job.ended.connect(self._on_ended)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spotscope.plugin.workspace import Workspace
-    from spotscope.progress import Progress
+    from spotscope.progress import Progress, Step
 
 
 class Dock(QWidget):
@@ -110,12 +110,18 @@ class Dock(QWidget):
         """Follow the workspace; a section is open, if the dock needs one."""
 
     def run_job(
-        self, title: str, work: Callable[[Progress], Any], done: Callable[[Any], None]
+        self,
+        title: str,
+        work: Callable[[Progress], Any],
+        done: Callable[[Any], None],
+        told: Callable[[Step], None] | None = None,
     ) -> Job:
-        """Start long work, show it in the dock, and hand its result to `done`."""
+        """Start long work, show it in the dock, hand its steps to `told`, its result to `done`."""
         self.message.clear()
         job = Job(title, work, self)
         self.job_bar.watch(job)
+        if told is not None:
+            job.stepped.connect(told)
         job.finished.connect(done)
         job.failed.connect(self.message.fail)
         job.cancelled.connect(lambda: self.message.say(f"{title} was stopped."))
