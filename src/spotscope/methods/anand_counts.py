@@ -110,7 +110,7 @@ class PoissonMethod(AnandMethod):
         counts, sizes = data.targets[rows], data.sizes[rows]
         alpha = torch.from_numpy(self.dispersion(counts / sizes[:, None]))
         given = torch.from_numpy(counts), torch.from_numpy(sizes)
-        return fit_counts(inputs, *given, alpha, penalty)
+        return fit_counts(inputs, *given, alpha, penalty, tolerance=1e-7)
 
     def respond(self, inputs: Floats, places: Places) -> Floats:
         """Return log1p of the rate per 10,000 counts of a spot of median library."""
