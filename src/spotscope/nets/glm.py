@@ -9,6 +9,7 @@ from torch import Tensor
 
 CLIP = 20.0
 """The linear predictor stays within ±20: exp of more is no count any more."""
+_ROUND = 25
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,52 @@ def fit_counts(
 
     intercept = (y.sum(dim=0).clamp(min=1e-8) / size.double().sum()).log()
     turned = x.new_zeros(rank, y.shape[1])
-    step = torch.ones_like(intercept)
+    left_over = torch.arange(y.shape[1], device=y.device)
+    # Most genes settle in a few steps; the slow ones go on without them.
+    for _ in range(0, max_iterations, _ROUND):
+        intercept[left_over], turned[:, left_over], settled = _climb(
+            axes,
+            y[:, left_over],
+            offset,
+            alpha[left_over],
+            ridge,
+            intercept[left_over],
+            turned[:, left_over],
+            tolerance,
+        )
+        left_over = left_over[~settled]
+        if not len(left_over):
+            break
+    weights = right[:rank].T @ (turned * (n**0.5 / values[:rank])[:, None])
+    bias = intercept - centre @ weights
+    eta = x @ weights + bias
+    return CountFit(weights, bias, eta.amin(dim=0), eta.amax(dim=0))
+
+
+def _climb(
+    axes: Tensor,
+    y: Tensor,
+    offset: Tensor,
+    alpha: Tensor,
+    ridge: Tensor,
+    intercept: Tensor,
+    turned: Tensor,
+    tolerance: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take some Newton steps; return intercepts, coefficients, and which genes (G,) are done."""
+    n = len(axes)
 
     def value(b: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        eta = (axes @ w + b).clamp(-CLIP, CLIP)
-        log_mean = eta + offset
+        log_mean = (axes @ w + b).clamp(-CLIP, CLIP) + offset
         mean = log_mean.exp()
         # `nb_log_likelihood` without what does not depend on the mean, which is most of its work.
         likelihood = (y * log_mean - (1 / alpha + y) * torch.log1p(alpha * mean)).sum(dim=0)
         return mean, likelihood - 0.5 * (ridge * w**2).sum(dim=0)
 
+    step = torch.ones_like(intercept)
+    settled = torch.zeros_like(intercept, dtype=torch.bool)
     mean, best = value(intercept, turned)
-    for _ in range(max_iterations):
+    for _ in range(_ROUND):
         shrink = 1 + alpha * mean
         working = (mean / shrink).mean(dim=0).clamp(min=1e-12)
         slope = (y - mean) / shrink
@@ -117,12 +152,8 @@ def fit_counts(
         turned = torch.where(better, tried_w, turned)
         mean = torch.where(better, tried_mean, mean)
         best = torch.where(better, tried, best)
-        settled = better & (gain <= tolerance * best.abs().clamp(min=1.0))
-        stuck = step < 1e-6
-        if bool((settled | stuck).all()):
+        settled = (better & (gain <= tolerance * best.abs().clamp(min=1.0))) | (step < 1e-6)
+        if bool(settled.all()):
             break
         step = torch.where(better, (step * 1.5).clamp(max=1.0), step / 2)
-    weights = right[:rank].T @ (turned * (n**0.5 / values[:rank])[:, None])
-    bias = intercept - centre @ weights
-    eta = x @ weights + bias
-    return CountFit(weights, bias, eta.amin(dim=0), eta.amax(dim=0))
+    return intercept, turned, settled
