@@ -212,7 +212,7 @@ def test_a_linked_slide_stays_where_it_is_and_the_store_stays_small(section, tmp
 def test_a_real_slide_is_linked_in_place(shared_data, tmp_path):
     path = shared_data / "slides" / "luna-1065626.svs"
     linked = write_section(open_section(path), tmp_path / "luna.zarr", link=True)
-    assert linked.slide.path == path
+    assert linked.slide.path.samefile(path)
     assert linked.mpp_um == pytest.approx(0.503, abs=1e-3)
     kept = sum(file.stat().st_size for file in linked.store.rglob("*") if file.is_file())
     assert kept < 0.2 * np.prod(linked.slide.shape_px)
