@@ -290,3 +290,13 @@ def test_the_command_itself_works_and_starts_quickly(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_training_figures_are_not_taken_for_held_out_scores():
+    from spotscope.cli.models import _told
+
+    assert _told({"pearson": 0.5}) == "; on spots that it set apart: pearson 0.500"
+    assert (
+        _told({"loss": 3.0, "chance": 5.5}) == "; the training ended at loss 3.000, chance 5.500"
+    )
+    assert _told({}) == ""

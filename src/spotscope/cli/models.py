@@ -71,11 +71,20 @@ def train(
             progress=progress,
         )
     record = read_record(out)
-    scores = ", ".join(f"{name} {value:.3f}" for name, value in record["scores"].items())
     console().print(
         f"{out}: {record['title']}, trained on {record['n_spots']:,} spots of"
-        f" {len(record['training_sections'])} sections"
-        + (f"; on spots that it set apart: {scores}" if scores else "")
+        f" {len(record['training_sections'])} sections{_told(record['scores'])}"
+    )
+    for remark in record.get("notes", []):
+        note(remark)
+
+
+def _told(scores: dict[str, float]) -> str:
+    """Tell what was scored on spots set apart from what the training itself ended with."""
+    held = [f"{name} {value:.3f}" for name, value in scores.items() if name == "pearson"]
+    ended = [f"{name} {value:.3f}" for name, value in scores.items() if name != "pearson"]
+    return (f"; on spots that it set apart: {', '.join(held)}" if held else "") + (
+        f"; the training ended at {', '.join(ended)}" if ended else ""
     )
 
 
