@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -364,10 +363,3 @@ def test_a_full_disk_and_a_read_only_folder_give_a_sentence(section, tmp_path, o
     assert words in sentence
     assert left == "[]", "something was left behind"
     assert done.stderr == ""
-
-
-def test_opening_is_quick(store):
-    open_section(store)
-    started = time.perf_counter()
-    open_section(store)
-    assert time.perf_counter() - started < 0.5
