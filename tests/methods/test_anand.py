@@ -8,7 +8,12 @@ import pytest
 from spotscope.data.cohort import Cohort
 from spotscope.data.places import Grid, Places
 from spotscope.data.section import Section
-from spotscope.methods.anand_embedding import heat_signature, singular_vectors
+from spotscope.methods.anand_embedding import (
+    Embedding,
+    heat_bounds,
+    heat_signature,
+    singular_vectors,
+)
 from spotscope.methods.base import get_method, load_method
 
 NAMES = ("linear", "lasso", "anand_ridge", "poisson", "negative_binomial", "mlp", "gnn")
@@ -130,3 +135,15 @@ def test_a_grid_of_any_mask_gives_finite_signatures() -> None:
     grid = Grid((0.0, 0.0), 50.0, 50.0, mask)
     found = heat_signature(_line(grid.centres_px), 4, 8)
     assert np.isfinite(found).all()
+
+
+def test_a_fragment_of_tissue_unlike_the_training_sections_keeps_within_what_they_show() -> None:
+    whole = np.argwhere(np.ones((9, 13))) * 100.0
+    lone = np.vstack([whole, [[5000.0, 5000.0]]])  # heat never leaves a spot without neighbours
+    bounds = heat_bounds([_line(whole)], 4, 8)
+    embedding = Embedding(None, None, 8, False, 4, 100.0, bounds)
+    nothing = np.zeros((len(lone), 0))
+    found = embedding.apply(nothing, nothing, _line(lone))
+    assert heat_signature(_line(lone), 4, 8)[-1].max() > bounds[1].max() + 1
+    assert (found >= bounds[0] - 1e-12).all()
+    assert (found <= bounds[1] + 1e-12).all()

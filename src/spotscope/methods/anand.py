@@ -17,7 +17,7 @@ from pydantic import Field
 
 from spotscope.data.normalise import TARGET_SUM, library_sizes
 from spotscope.data.places import Places
-from spotscope.methods.anand_embedding import Embedding, reach_um, seen
+from spotscope.methods.anand_embedding import Embedding, heat_bounds, reach_um, seen
 from spotscope.methods.base import Arrays, Method, MethodSettings
 from spotscope.methods.imaging import inner_groups, mean_pearson
 from spotscope.methods.linear import Projection
@@ -147,14 +147,16 @@ class AnandMethod(Method):
     ) -> Embedding:
         settings = self.settings
         own, around = (np.concatenate([part[at] for part in trained]) for at in (0, 1))
-        count, seed = settings.components, settings.seed
+        count, seed, k = settings.components, settings.seed, settings.neighbours
+        heat = settings.adjacency and not settings.paper_compat
         return Embedding(
             Projection.fit(own, count, seed) if settings.view != "neighbourhood" else None,
             Projection.fit(around, count, seed) if settings.view != "patch" else None,
             settings.components if settings.adjacency else 0,
             settings.paper_compat,
-            settings.neighbours,
+            k,
             reach,
+            heat_bounds([places for *_, places in trained], k, count if heat else 0),
         )
 
     def _inputs(self, trained: list[tuple[Floats, Floats, Places]]) -> Floats:
@@ -168,6 +170,7 @@ class AnandMethod(Method):
             "residual": self._residual,
             "reach_um": np.array(self._embedding.reach_um),
             "library": np.array(self._library),
+            "heat_bounds": self._embedding.bounds,
         }
         for name in ("patch", "pooled"):
             projection = getattr(self._embedding, name)
@@ -199,6 +202,7 @@ class AnandMethod(Method):
             settings.paper_compat,
             settings.neighbours,
             float(arrays["reach_um"].item()),
+            arrays["heat_bounds"],
         )
 
 

@@ -43,6 +43,10 @@ class Embedding:
     reach_um
         Distance of the k-th neighbour of a training spot: the radius that stands for k on a grid,
         whose cells lie closer than spots.
+    bounds
+        (2, adjacency) least and greatest heat signature of the training spots. Other tissue is
+        taken for the nearest seen: over long distances heat is all but the same at every spot of
+        a section, and a fragment that no training section has would be thousands of spreads off.
     """
 
     patch: Projection | None
@@ -51,6 +55,7 @@ class Embedding:
     svd: bool
     k: int
     reach_um: float
+    bounds: Floats
 
     def apply(self, own: Floats, around: Floats, places: Places) -> Floats:
         """Return (n, d): the parts in use, side by side, of `own` and `around` features (n, p)."""
@@ -63,7 +68,7 @@ class Embedding:
             if self.svd:
                 parts.append(singular_vectors(places, self.k, self.adjacency))
             else:
-                parts.append(heat_signature(places, self.k, self.adjacency))
+                parts.append(np.clip(heat_signature(places, self.k, self.adjacency), *self.bounds))
         return np.concatenate(parts, axis=1)
 
     def graph(self, places: Places) -> Graph:
@@ -157,6 +162,18 @@ def heat_signature(places: Places, k: int, count: int) -> Floats:
     heat = np.exp(-np.outer(spans**2 / step_um2, rates))
     stays = n * (vectors**2) @ heat.T * (degree.mean() / degree)[:, None]
     return np.log(np.maximum(stays, 1e-6))
+
+
+def heat_bounds(all_places: Sequence[Places], k: int, count: int) -> Floats:
+    """Return the least and greatest heat signature of training spots, (2, count).
+
+    Where it hardly varies among them (under 0.1 %) both are its mean, so that it says nothing.
+    """
+    if not count:
+        return np.zeros((2, 0))
+    found = np.concatenate([heat_signature(places, k, count) for places in all_places])
+    mean, flat = found.mean(axis=0), found.std(axis=0) < 1e-3
+    return np.where(flat, mean, [found.min(axis=0), found.max(axis=0)])
 
 
 def singular_vectors(places: Places, k: int, count: int) -> Floats:
