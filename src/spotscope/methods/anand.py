@@ -17,7 +17,7 @@ from pydantic import Field
 
 from spotscope.data.normalise import TARGET_SUM, library_sizes
 from spotscope.data.places import Places
-from spotscope.methods.anand_embedding import Embedding, heat_bounds, reach_um, seen
+from spotscope.methods.anand_embedding import Embedding, Heat, heat_signature, reach_um, seen
 from spotscope.methods.base import Arrays, Method, MethodSettings
 from spotscope.methods.imaging import inner_groups, mean_pearson
 from spotscope.methods.linear import Projection
@@ -148,15 +148,17 @@ class AnandMethod(Method):
         settings = self.settings
         own, around = (np.concatenate([part[at] for part in trained]) for at in (0, 1))
         count, seed, k = settings.components, settings.seed, settings.neighbours
-        heat = settings.adjacency and not settings.paper_compat
+        heat = None
+        if settings.adjacency and not settings.paper_compat:
+            shown = [heat_signature(places, k, count) for *_, places in trained]
+            heat = Heat.fit(np.concatenate(shown))
         return Embedding(
             Projection.fit(own, count, seed) if settings.view != "neighbourhood" else None,
             Projection.fit(around, count, seed) if settings.view != "patch" else None,
             settings.components if settings.adjacency else 0,
-            settings.paper_compat,
             k,
             reach,
-            heat_bounds([places for *_, places in trained], k, count if heat else 0),
+            heat,
         )
 
     def _inputs(self, trained: list[tuple[Floats, Floats, Places]]) -> Floats:
@@ -170,8 +172,9 @@ class AnandMethod(Method):
             "residual": self._residual,
             "reach_um": np.array(self._embedding.reach_um),
             "library": np.array(self._library),
-            "heat_bounds": self._embedding.bounds,
         }
+        if self._embedding.heat is not None:
+            found |= {f"heat_{k}": v for k, v in vars(self._embedding.heat).items()}
         for name in ("patch", "pooled"):
             projection = getattr(self._embedding, name)
             if projection is not None:
@@ -193,16 +196,16 @@ class AnandMethod(Method):
             )
 
         settings = self.settings
+        heat = {k.removeprefix("heat_"): v for k, v in arrays.items() if k.startswith("heat_")}
         self._residual = arrays["residual"]
         self._library = float(arrays["library"].item())
         self._embedding = Embedding(
             projection("patch"),
             projection("pooled"),
             settings.components if settings.adjacency else 0,
-            settings.paper_compat,
             settings.neighbours,
             float(arrays["reach_um"].item()),
-            arrays["heat_bounds"],
+            Heat(**heat) if heat else None,
         )
 
 

@@ -26,6 +26,44 @@ SPANS_UM = (150.0, 6000.0)
 
 
 @dataclass(frozen=True)
+class Heat:
+    """Turns heat signatures onto the few directions in which training spots differ.
+
+    Signatures over neighbouring distances say nearly the same, and over long ones nearly nothing;
+    a regression without a penalty would live on the rest. A fragment of tissue that no training
+    section has would be thousands of spreads off; it is taken for the nearest that was seen.
+
+    Attributes
+    ----------
+    mean
+        (adjacency,) over the training spots.
+    rows
+        (d, adjacency) orthonormal directions; those with under 1 % of the first one's spread are
+        left out.
+    low, high
+        (d,) least and greatest among the training spots.
+    """
+
+    mean: Floats
+    rows: Floats
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def fit(cls, signatures: Floats) -> Heat:
+        """Fit on the signatures (n, adjacency) of training spots."""
+        mean = signatures.mean(axis=0)
+        _, sizes, rows = np.linalg.svd(signatures - mean, full_matrices=False)
+        rows = rows[sizes > 0.01 * max(sizes[0], 1e-6)]
+        found = (signatures - mean) @ rows.T
+        return cls(mean, rows, found.min(axis=0), found.max(axis=0))
+
+    def apply(self, signatures: Floats) -> Floats:
+        """Return (n, d) features."""
+        return np.clip((signatures - self.mean) @ self.rows.T, self.low, self.high)
+
+
+@dataclass(frozen=True)
 class Embedding:
     """What was fitted on the training spots to embed any place.
 
@@ -35,27 +73,23 @@ class Embedding:
         Principal components of a place's own features and of their neighbourhood mean; None
         where that part is not used.
     adjacency
-        Number of adjacency features, 0 for none.
-    svd
-        Whether these are the paper's per-section singular vectors.
+        Number of distances that the heat signature looks over, or of the paper's per-section
+        singular vectors where `heat` is None; 0 for neither.
     k
         Neighbours of a spot.
     reach_um
         Distance of the k-th neighbour of a training spot: the radius that stands for k on a grid,
         whose cells lie closer than spots.
-    bounds
-        (2, adjacency) least and greatest heat signature of the training spots. Other tissue is
-        taken for the nearest seen: over long distances heat is all but the same at every spot of
-        a section, and a fragment that no training section has would be thousands of spreads off.
+    heat
+        How heat signatures become features.
     """
 
     patch: Projection | None
     pooled: Projection | None
     adjacency: int
-    svd: bool
     k: int
     reach_um: float
-    bounds: Floats
+    heat: Heat | None
 
     def apply(self, own: Floats, around: Floats, places: Places) -> Floats:
         """Return (n, d): the parts in use, side by side, of `own` and `around` features (n, p)."""
@@ -65,10 +99,10 @@ class Embedding:
         if self.pooled is not None:
             parts.append(self.pooled.apply(around))
         if self.adjacency:
-            if self.svd:
+            if self.heat is None:
                 parts.append(singular_vectors(places, self.k, self.adjacency))
             else:
-                parts.append(np.clip(heat_signature(places, self.k, self.adjacency), *self.bounds))
+                parts.append(self.heat.apply(heat_signature(places, self.k, self.adjacency)))
         return np.concatenate(parts, axis=1)
 
     def graph(self, places: Places) -> Graph:
@@ -162,18 +196,6 @@ def heat_signature(places: Places, k: int, count: int) -> Floats:
     heat = np.exp(-np.outer(spans**2 / step_um2, rates))
     stays = n * (vectors**2) @ heat.T * (degree.mean() / degree)[:, None]
     return np.log(np.maximum(stays, 1e-6))
-
-
-def heat_bounds(all_places: Sequence[Places], k: int, count: int) -> Floats:
-    """Return the least and greatest heat signature of training spots, (2, count).
-
-    Where it hardly varies among them (under 0.1 %) both are its mean, so that it says nothing.
-    """
-    if not count:
-        return np.zeros((2, 0))
-    found = np.concatenate([heat_signature(places, k, count) for places in all_places])
-    mean, flat = found.mean(axis=0), found.std(axis=0) < 1e-3
-    return np.where(flat, mean, [found.min(axis=0), found.max(axis=0)])
 
 
 def singular_vectors(places: Places, k: int, count: int) -> Floats:
