@@ -48,16 +48,26 @@ BEFORE = (
 
 @dataclass(frozen=True)
 class Spots:
-    """All spots with their counts (n, G); labels are "Unknown" where there is none."""
+    """All spots with their counts (n, G); labels are "Unknown" where there is none.
+
+    `place` (n, 2) is the spot's position on the array, in pitches.
+    """
 
     counts: sparse.csr_matrix
     patient: np.ndarray
     section: np.ndarray
     label: np.ndarray
+    place: np.ndarray
 
     def of(self, rows: np.ndarray) -> Spots:
         """Return some of them."""
-        return Spots(self.counts[rows], self.patient[rows], self.section[rows], self.label[rows])
+        return Spots(
+            self.counts[rows],
+            self.patient[rows],
+            self.section[rows],
+            self.label[rows],
+            self.place[rows],
+        )
 
     @property
     def labelled(self) -> np.ndarray:
@@ -121,20 +131,20 @@ def read_spots(folder: Path) -> Spots:
     """Read all sections' counts of the genes that every section has, and the labels."""
     import pandas as pd
 
-    tables, labels, sections = [], [], []
+    tables, labels, sections, places = [], [], [], []
     for path in sorted((folder / "counts").glob("*.tsv.gz")):
         name = path.name.removesuffix(".tsv.gz")
         table = pd.read_csv(path, sep="\t", index_col=0)
         tables.append((table.columns, table.index, sparse.csr_matrix(table.to_numpy(np.float32))))
         labels.append(_labels(folder / "labels" / f"{name}.tsv", table.index))
         sections += [name] * len(table)
+        places += [[float(at) for at in spot.split("x")] for spot in table.index]
     shared = set.intersection(*(set(columns) for columns, _, _ in tables))
     genes = [gene for gene in tables[0][0] if gene in shared]
     counts = sparse.vstack([m[:, columns.get_indexer(genes)] for columns, _, m in tables], "csr")
     section = np.array(sections)
-    spots = Spots(
-        counts, np.array([name[0] for name in sections]), section, np.concatenate(labels)
-    )
+    patient = np.array([name[0] for name in sections])
+    spots = Spots(counts, patient, section, np.concatenate(labels), np.array(places))
     # The paper leaves patient A out; so do the held-out patients here.
     spots.label[spots.patient == "A"] = UNKNOWN
     return spots.of(np.asarray(counts.sum(axis=1)).ravel() > 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,12 @@ from spotscope.methods.latent import (
     fit_latent,
     frozen,
 )
-from spotscope.methods.latent_training import scanvi_from, train_latent_model
+from spotscope.methods.latent_training import (
+    learn_scanvi,
+    learn_scvi,
+    scanvi_from,
+    train_latent_model,
+)
 from spotscope.progress import Progress, Step
 
 QUICK = LatentSettings(width=5, hidden=16, epochs=3, label_epochs=2, device="cpu")
@@ -73,10 +79,30 @@ def test_the_patient_does_not_enter_the_encoder(scanvi: Any, counts: np.ndarray)
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-def test_scanvi_tells_classes_with_probabilities_that_sum_to_one(scanvi: Any) -> None:
+def test_the_frozen_classifier_tells_what_the_library_tells(
+    scanvi: Any, space: LatentSpace, counts: np.ndarray
+) -> None:
     told = scanvi.predict(soft=True)
-    assert sorted(told.columns) == ["stroma", "tumour"]
+    assert list(told.columns) == space.classes
+    assert set(space.classes) == {"stroma", "tumour"}
     np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(space.tell(space.encode(counts)[0]), told, atol=1e-5)
+    without = dataclasses.replace(space, classes=[])
+    with pytest.raises(SpotScopeError, match="without subtypes"):
+        without.tell(space.encode(counts)[0])
+
+
+def test_scanvi_leaves_the_scvi_it_begins_at_as_it_is(
+    counts: np.ndarray, patients: np.ndarray
+) -> None:
+    scvi = learn_scvi(counts, patients, QUICK)
+    before = {name: value.clone() for name, value in scvi.module.state_dict().items()}
+    labels = np.array(["a", "b", UNKNOWN])[np.arange(200) % 3]
+    first = learn_scanvi(scvi, labels, QUICK).predict(soft=True)
+    learn_scanvi(scvi, np.roll(labels, 1), QUICK)
+    again = learn_scanvi(scvi, labels, QUICK).predict(soft=True)
+    assert all(torch.equal(before[n], v) for n, v in scvi.module.state_dict().items())
+    np.testing.assert_allclose(first, again, atol=1e-6)
 
 
 def test_a_space_survives_the_disk_without_a_pickle(
@@ -124,8 +150,8 @@ def test_a_model_set_up_with_other_labels_is_refused(
 ) -> None:
     import scvi
 
-    table = latent_training._table(counts, patients, patients)
-    table.obs["other"] = table.obs["subtype"]
+    table = latent_training._table(counts, patients)
+    table.obs["other"] = patients
     scvi.model.SCVI.setup_anndata(table, batch_key="patient", labels_key="other")
     with pytest.raises(SpotScopeError, match="set up with the labels 'other'"):
         scanvi_from(scvi.model.SCVI(table), "subtype")

@@ -91,6 +91,8 @@ class LatentSpace:
         Dense layers by name, normalisation folded in; read-only.
     settings, patients
         What it was learnt with, and on whom.
+    classes
+        Subtypes that scANVI tells of counts; none of scVI.
     """
 
     kind: Kind
@@ -98,6 +100,7 @@ class LatentSpace:
     weights: dict[str, NDArray[np.float32]]
     settings: LatentSettings = field(default_factory=LatentSettings)
     patients: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for array in self.weights.values():
@@ -127,6 +130,26 @@ class LatentSpace:
         means, scales = zip(*parts, strict=True) if parts else ((empty,), (empty,))
         return np.concatenate(means), np.concatenate(scales)
 
+    def tell(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return scANVI's probability of each class (n, K) at posterior means (n, width).
+
+        Raises
+        ------
+        SpotScopeError
+            When no subtypes were told to the space.
+        """
+        if not self.classes:
+            raise SpotScopeError(
+                "This latent space was learnt without subtypes, so it tells none; learn it with"
+                " labels (scanvi)."
+            )
+        values = means
+        for layer in range(self.settings.layers):
+            values = np.maximum(self._dense(f"tell{layer}", values), 0)
+        logits = self._dense("tell", values).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
     def posterior(self, cohort: Cohort) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return mean and standard deviation of all spots of `cohort`, in their order."""
         parts = [self.encode(s.counts[:, s.columns(self.genes)]) for s in cohort.sections]
@@ -134,13 +157,14 @@ class LatentSpace:
         return np.concatenate(means), np.concatenate(scales)
 
     def _encode(self, counts: NDArray[np.float32]) -> tuple[Any, Any]:
-        weights, values = self.weights, np.log1p(counts)
+        values = np.log1p(counts)
         for layer in range(self.settings.layers):
-            values = values @ weights[f"layer{layer}.weight"].T + weights[f"layer{layer}.bias"]
-            np.maximum(values, 0, out=values)
-        mean = values @ weights["mean.weight"].T + weights["mean.bias"]
-        variance = np.exp(values @ weights["variance.weight"].T + weights["variance.bias"])
-        return mean, np.sqrt(variance + np.float32(_LEAST_VARIANCE))
+            values = np.maximum(self._dense(f"layer{layer}", values), 0)
+        variance = np.exp(self._dense("variance", values))
+        return self._dense("mean", values), np.sqrt(variance + np.float32(_LEAST_VARIANCE))
+
+    def _dense(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return values @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
 
     def save(self, folder: Path) -> None:
         """Write weights and genes to a folder: safetensors and JSON."""
@@ -158,6 +182,7 @@ class LatentSpace:
             "kind": self.kind,
             "settings": asdict(self.settings),
             "patients": self.patients,
+            "classes": self.classes,
             "genes": self.genes,
         }
 
@@ -191,7 +216,8 @@ class LatentSpace:
     ) -> LatentSpace:
         """Return the space that `record` and its weights describe."""
         settings = LatentSettings(**record["settings"])
-        return cls(record["kind"], record["genes"], weights, settings, record["patients"])
+        classes = record.get("classes", [])  # earlier ones kept no classifier
+        return cls(record["kind"], record["genes"], weights, settings, record["patients"], classes)
 
 
 def fit_latent(
@@ -251,20 +277,32 @@ def frozen(
     from torch import nn
 
     encoder = model.module.z_encoder
-    dense: dict[str, tuple[Any, Any]] = {}
-    for number, layer in enumerate(encoder.encoder.fc_layers):
-        linear, norm = (_part(layer, kind) for kind in (nn.Linear, nn.BatchNorm1d))
-        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
-        shift = (linear.bias - norm.running_mean) * factor + norm.bias
-        dense[f"layer{number}"] = (linear.weight * factor[:, None], shift)
+    dense = {f"layer{i}": _folded(layer) for i, layer in enumerate(encoder.encoder.fc_layers)}
     dense["mean"] = (encoder.mean_encoder.weight, encoder.mean_encoder.bias)
     dense["variance"] = (encoder.var_encoder.weight, encoder.var_encoder.bias)
+    classes: list[str] = []
+    if kind == "scanvi":
+        hidden, last = model.module.classifier.classifier
+        dense |= {f"tell{i}": _folded(layer) for i, layer in enumerate(hidden.fc_layers)}
+        dense["tell"] = (last.weight, last.bias)
+        known = model.adata_manager.get_state_registry("labels").categorical_mapping
+        classes = [str(name) for name in known[: len(last.bias)]]
     weights = {
         f"{name}.{part}": np.array(value.detach().cpu().numpy(), np.float32)
         for name, pair in dense.items()
         for part, value in zip(("weight", "bias"), pair, strict=True)
     }
-    return LatentSpace(kind, list(genes), weights, settings, list(patients))
+    return LatentSpace(kind, list(genes), weights, settings, list(patients), classes)
+
+
+def _folded(layer: Any) -> tuple[Any, Any]:
+    """Return weight and bias of a dense layer with the normalisation after it."""
+    from torch import nn
+
+    linear, norm = (_part(layer, kind) for kind in (nn.Linear, nn.BatchNorm1d))
+    factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+    shift = (linear.bias - norm.running_mean) * factor + norm.bias
+    return linear.weight * factor[:, None], shift
 
 
 def _part(layer: Any, kind: type) -> Any:

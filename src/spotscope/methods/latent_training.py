@@ -43,17 +43,44 @@ def train_latent_model(
         Further ones of ``scvi.model.SCVI``.
     """
     progress = progress or Progress()
-    check_counts(counts)
     if labels is not None:
         _check_labels(labels)
-    progress.report(0.0, "Preparing the latent space")
-    import scvi  # before its remarks are silenced: on import the libraries let them loose again
+    label_epochs = 0 if labels is None else settings.label_epochs
+    share = settings.epochs / (settings.epochs + label_epochs)
+    model = learn_scvi(counts, patients, settings, progress.part(0.0, share), **options)
+    if labels is None:
+        return model
+    return learn_scanvi(model, labels, settings, progress.part(share, 1.0))
 
-    with _quiet(), _seeded(settings.seed):
-        table = _table(counts, patients, labels)
+
+def learn_scvi(
+    counts: Any,
+    patients: NDArray[np.str_],
+    settings: LatentSettings,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Any:
+    """Return the scVI that was learnt; it knows no labels, so that scANVI may begin at it."""
+    progress = progress or Progress()
+    check_counts(counts)
+    progress.report(0.0, "Preparing the latent space")
+    with quiet(), _seeded(settings.seed):
+        model = bare_scvi(counts, patients, settings, **options)
+        _train(model, settings.epochs, settings, progress, "Latent space")
+    return model
+
+
+def bare_scvi(
+    counts: Any, patients: NDArray[np.str_], settings: LatentSettings, **options: Any
+) -> Any:
+    """Return an scVI of scvi-tools that has learnt nothing yet."""
+    import scvi
+
+    with quiet():
+        table = _table(counts, patients)
         # Without a labels_key: scANVI would silently keep the one that scVI was set up with.
         scvi.model.SCVI.setup_anndata(table, batch_key=_PATIENT)
-        model = scvi.model.SCVI(
+        return scvi.model.SCVI(
             table,
             n_latent=settings.width,
             n_layers=settings.layers,
@@ -62,16 +89,34 @@ def train_latent_model(
             dispersion=settings.dispersion,
             **options,
         )
-        label_epochs = 0 if labels is None else settings.label_epochs
-        share = settings.epochs / (settings.epochs + label_epochs)
-        _train(model, settings.epochs, settings, progress.part(0.0, share), "Latent space")
-        if labels is None:
-            return model
+
+
+def learn_scanvi(
+    model: Any,
+    labels: NDArray[np.str_],
+    settings: LatentSettings,
+    progress: Progress | None = None,
+) -> Any:
+    """Return the scANVI that goes on from a trained scVI with labels; the scVI stays as it is.
+
+    Parameters
+    ----------
+    model
+        Of `learn_scvi`.
+    labels
+        (n,) subtypes of its spots, "Unknown" where they are not to be told.
+    """
+    import pandas as pd
+
+    progress = progress or Progress()
+    _check_labels(labels)
+    with quiet(), _seeded(settings.seed):
+        model.adata.obs[_SUBTYPE] = pd.Categorical(labels)
+        found = scanvi_from(model, _SUBTYPE)
         told = int((labels != UNKNOWN).sum())
-        model = scanvi_from(model, _SUBTYPE)
-        part = progress.part(share, 1.0)
-        _train(model, label_epochs, settings, part, "Latent space with labels", told)
-    return model
+        message = "Latent space with labels"
+        _train(found, settings.label_epochs, settings, progress, message, told)
+    return found
 
 
 def scanvi_from(model: Any, labels_key: str) -> Any:
@@ -176,13 +221,11 @@ def _place(device: str) -> tuple[str, Any]:
     return "cpu", 1  # scvi-tools advises against mps
 
 
-def _table(counts: Any, patients: NDArray[np.str_], labels: NDArray[np.str_] | None) -> Any:
+def _table(counts: Any, patients: NDArray[np.str_]) -> Any:
     import pandas as pd
     from anndata import AnnData
 
     obs = pd.DataFrame({_PATIENT: pd.Categorical(patients)}, index=_numbers(len(patients)))
-    if labels is not None:
-        obs[_SUBTYPE] = pd.Categorical(labels)
     return AnnData(counts.astype(np.float32), obs, pd.DataFrame(index=_numbers(counts.shape[1])))
 
 
@@ -201,8 +244,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' remarks, which are for their own users, from ours."""
+    import scvi  # noqa: F401  # now: on import the libraries let their remarks loose again
+
     loggers = [logging.getLogger(name) for name in ("scvi", "lightning.pytorch")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
