@@ -6,7 +6,7 @@ from napari.layers import Image, Points
 
 from spotscope.plugin import colours
 from spotscope.plugin.drawing import drawing_of, workspace_of
-from spotscope.plugin.layers import ORDER, described, find
+from spotscope.plugin.layers import described, find
 from spotscope.plugin.script import show_gene, show_run, show_section
 
 
@@ -60,7 +60,7 @@ def test_choosing_genes_and_views_again_adds_no_layers(viewer, c2):
         for view in ("error", "predicted", "measured"):
             show_gene(viewer, gene, view)
     assert list(viewer.layers) == before
-    assert roles(viewer) == list(ORDER)
+    assert roles(viewer) == ["slide", "prediction", "spots", "error"]
 
 
 def test_measured_values_are_on_the_spots_in_their_colours(viewer, c2):

@@ -19,6 +19,7 @@ from spotscope.plugin.layers import (
     show_prediction,
     spots_layer,
 )
+from spotscope.plugin.subtype_layers import colour_told_spots, show_subtypes, subtype_layer
 from spotscope.plugin.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Drawing:
                 self._remove_closed()
                 self._show_only_active()
             if self.workspace.section is not None:
-                self._draw(arrange=bool(what & {"section", "view", "run"}))
+                self._draw(arrange=bool(what & {"section", "view", "run", "subtype runs"}))
         finally:
             self._busy = False
 
@@ -146,6 +147,8 @@ class Drawing:
         on_map = view == "predicted" and run is not None and run.has_grid
         if view == "subtype":
             self._recolour_subtypes(active)
+        elif view == "predicted subtype":
+            shown = self._draw_told(active)
         elif gene is None or limits is None:
             self._clear_spots(active)
         elif view == "error":
@@ -186,6 +189,21 @@ class Drawing:
         layer = self.layer("spots") or self._add(spots_layer(active))
         recolour_subtypes(layer, active)
         self._describe(layer, f"{active.name} subtypes")
+
+    def _draw_told(self, active: OpenSection) -> Role:
+        """Draw the predicted subtypes, on a grid and on the spots; return what is to be seen."""
+        told = self.workspace.subtypes.told()
+        assert told is not None
+        opacity = self.workspace.subtypes.settings.opacity
+        if told.on_spots is not None:
+            spots = self.layer("spots") or self._add(spots_layer(active))
+            colour_told_spots(spots, active, told)
+            self._describe(spots, f"{active.name} predicted subtypes of spots")
+        if told.on_grid is None:
+            return "spots"
+        layer = self.layer("subtypes") or self._add(subtype_layer(active, told))
+        show_subtypes(layer, active, told, opacity)
+        return "subtypes"
 
     def _draw_map(self, gene: str, limits: tuple[float, float]) -> None:
         active, run = self.workspace.section, self.workspace.run

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 KEY = "spotscope"
 """Under which a layer's metadata say whose layer it is."""
 
-Role = Literal["slide", "prediction", "spots", "error"]
-ORDER: tuple[Role, ...] = ("slide", "prediction", "spots", "error")
+Role = Literal["slide", "prediction", "subtypes", "spots", "error"]
+ORDER: tuple[Role, ...] = ("slide", "prediction", "subtypes", "spots", "error")
 """From below."""
 
 SPOT_OPACITY = 0.75
@@ -92,7 +92,7 @@ def spots_layer(opened: OpenSection, role: Role = "spots") -> LayerDataTuple:
             "blending": "translucent_no_depth",
         }
         return opened.centres_px, {**_frame(opened), **about, **spots}, "points"
-    picture = _picture(opened, raster.origin_px, raster.step_px)
+    picture = picture_frame(opened, raster.origin_px, raster.step_px)
     blank = raster.image(np.zeros(opened.n_spots, np.float32))
     return blank, {**picture, **about, "contrast_limits": (0.0, 1.0)}, "image"
 
@@ -102,7 +102,7 @@ def prediction_layer(opened: OpenSection, run: Run) -> LayerDataTuple:
     return (
         opened.predicted_map(run, run.genes[0]),
         {
-            **_picture(opened, *_place(run)),
+            **picture_frame(opened, *_place(run)),
             "name": f"{opened.name} prediction",
             "metadata": metadata(opened, "prediction"),
             "opacity": MAP_OPACITY,
@@ -133,18 +133,39 @@ def recolour_spots(
 
 def recolour_subtypes(layer: Points | Image, opened: OpenSection) -> None:
     """Show the subtypes on the spots, in place."""
-    from napari.utils import Colormap
-
     assert opened.subtypes is not None
     names, codes = opened.subtypes
-    palette = colours.subtype_colours(names)
+    colour_classes(layer, opened, names, codes, colours.subtype_colours(names), without="none")
+
+
+def colour_classes(
+    layer: Points | Image,
+    opened: OpenSection,
+    names: list[str],
+    codes: NDArray[np.intp],
+    palette: dict[str, str],
+    without: str,
+) -> None:
+    """Show classes on the spots, in place.
+
+    Parameters
+    ----------
+    codes
+        (n,) each spot's place among `names`, -1 for none.
+    palette
+        `#rrggbb` by name.
+    without
+        What spots of no class are called.
+    """
+    from napari.utils import Colormap
+
     table = np.array(
         [colours.hex_to_rgba(palette[name]) for name in names]
         + [colours.hex_to_rgba(colours.UNKNOWN_COLOUR)]
     )
     if opened.raster is None:
         # -1, unlabelled, takes the last one.
-        _colour_points(layer, table[codes].astype(np.float32), np.array([*names, "none"])[codes])
+        _colour_points(layer, table[codes].astype(np.float32), np.array([*names, without])[codes])
         return
     steps = Colormap(table, interpolation="zero", name="SpotScope subtypes")
     shown = np.where(codes < 0, len(names), codes).astype(np.float32)
@@ -198,7 +219,7 @@ def _frame(opened: OpenSection) -> dict[str, Any]:
     }
 
 
-def _picture(
+def picture_frame(
     opened: OpenSection, origin_px: tuple[float, float], step_px: float
 ) -> dict[str, Any]:
     """Return the place of a picture of our own, whose pixels are `step_px` wide."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from spotscope.data.runs import Run, Where
     from spotscope.data.section import Section
+    from spotscope.data.subtype_runs import SubtypeRun
 
 _GENES_KEPT = 64
 
@@ -38,9 +39,11 @@ class OpenSection:
     def __init__(self, section: Section) -> None:
         self.section = section
         self.runs: list[Run] = []
+        self.subtype_runs: list[SubtypeRun] = []
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
         self.read_runs()
+        self.read_subtype_runs()
 
     @property
     def path(self) -> Path:
@@ -132,6 +135,14 @@ class OpenSection:
         from spotscope.data.runs import list_runs
 
         self.runs = list_runs(self.section)
+
+    def read_subtype_runs(self) -> None:
+        """Read which predicted subtypes the store holds."""
+        try:
+            from spotscope.data.subtype_runs import list_subtype_runs
+        except ModuleNotFoundError:
+            return
+        self.subtype_runs = list_subtype_runs(self.section)
 
     def run(self, run_id: str | None) -> Run | None:
         """Return the run of that id."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from qtpy.compat import isalive
@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from spotscope.plugin.drawing import drawing_of
 from spotscope.plugin.running import Failure, Job, JobBar
+from spotscope.plugin.workspace import What
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +104,7 @@ class Dock(QWidget):
 
     def begin(self) -> None:
         """Show the workspace as it is; called once a dock is built."""
-        everything = ("sections", "section", "runs", "run", "gene", "view", "range", "model")
-        self._on_workspace(frozenset(everything))
+        self._on_workspace(frozenset(get_args(What)))
 
     def update_from(self, what: frozenset[str]) -> None:
         """Follow the workspace; a section is open, if the dock needs one."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from psygnal import Signal
 
 from spotscope.errors import SpotScopeError
-from spotscope.plugin.colours import PERCENTILES
+from spotscope.plugin.colours import PERCENTILES, subtype_colours
 from spotscope.plugin.gene_search import resolve_gene
+from spotscope.plugin.subtype_state import Subtypes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,15 +20,28 @@ if TYPE_CHECKING:
     from spotscope.data.runs import Run
     from spotscope.plugin.opened import OpenSection
 
-View = Literal["measured", "predicted", "error", "subtype"]
-What = Literal["sections", "section", "runs", "run", "gene", "view", "range", "model"]
+View = Literal["measured", "predicted", "error", "subtype", "predicted subtype"]
+What = Literal[
+    "sections",
+    "section",
+    "runs",
+    "run",
+    "gene",
+    "view",
+    "range",
+    "model",
+    "subtype runs",
+    "subtypes",
+    "review",
+]
 
 
 class Workspace:
     """The state that all docks of a viewer share.
 
     `changed` tells listeners which of `sections`, `section`, `runs`, `run`, `gene`, `view`,
-    `range` and `model` are new, all in one call, after everything is consistent. `search_asked`
+    `range`, `model`, `subtype runs`, `subtypes` (the predicted ones that are shown) and `review`
+    are new, all in one call, after everything is consistent. `search_asked`
     tells the list of genes to take the keyboard, `predict_asked` Predict to start, `pointed` over
     which spot the mouse is (an index, or None).
     """
@@ -45,6 +59,11 @@ class Workspace:
         self.view: View = "measured"
         self.model: Path | None = None
         self._percentiles: dict[str, tuple[float, float]] = {}
+        self.subtypes = Subtypes(self)
+
+    def tell(self, *what: What) -> None:
+        """Tell listeners what is new; for the parts of the workspace."""
+        self.changed.emit(frozenset(what))
 
     # -- sections ---------------------------------------------------------------------------
 
@@ -89,7 +108,8 @@ class Workspace:
             self.gene = None
         if self.why_not(self.view):
             self.view = self._first_view()
-        self.changed.emit(frozenset(what | {"section", "runs", "run", "gene", "view", "range"}))
+        news: set[What] = {"section", "runs", "run", "gene", "view", "range"}
+        self.changed.emit(frozenset(what | news | {"subtype runs", "subtypes", "review"}))
 
     # -- runs -------------------------------------------------------------------------------
 
@@ -171,7 +191,7 @@ class Workspace:
             )
         before = self.gene, self.view
         self.gene = name
-        wanted = view or (self.view if self.view != "subtype" else self._first_view())
+        wanted = view or (self._first_view() if "subtype" in self.view else self.view)
         reason = self.why_not(wanted)
         if reason and view is not None:
             self.gene = before[0]
@@ -186,7 +206,7 @@ class Workspace:
             self.changed.emit(frozenset(what))
 
     def show(self, view: View) -> None:
-        """Choose between measured, predicted, error and subtype.
+        """Choose between measured, predicted, error, subtype and predicted subtype.
 
         Raises
         ------
@@ -213,6 +233,8 @@ class Workspace:
             return "This section is a slide alone, so nothing was measured on it."
         if view == "subtype" and self.section.subtypes is None:
             return "No spot of this section has a subtype."
+        if view == "predicted subtype" and self.subtypes.run is None:
+            return "No subtypes were predicted here yet; learn them from labels in Review."
         if view == "error" and not (self.run and self.run.has_spots):
             return "This run has no values at the spots, so there is no error to show."
         if view in ("predicted", "error") and self.gene is not None:
@@ -237,6 +259,10 @@ class Workspace:
             parts.append(names[codes[spot]] if codes[spot] >= 0 else "no subtype")
         return " · ".join(parts)
 
+    def palette(self, classes: list[str]) -> dict[str, str]:
+        """Return the colour of each class: `#rrggbb`, the same wherever it is shown."""
+        return subtype_colours(classes)
+
     # -- colour range -----------------------------------------------------------------------
 
     @property
@@ -260,7 +286,7 @@ class Workspace:
 
     def limits(self) -> tuple[float, float] | None:
         """Return the colour range that is shown now, or None when no gene is drawn."""
-        if self.section is None or self.gene is None or self.view == "subtype":
+        if self.section is None or self.gene is None or "subtype" in self.view:
             return None
         if self.view == "error":
             assert self.run is not None
