@@ -276,3 +276,17 @@ Annotating.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestRandomEditing = Annotating.TestCase
+
+
+def test_erasing_cuts_the_outline_and_is_one_step_with_its_spots(tmp_path: Path) -> None:
+    document = _open(tmp_path)
+    document.add_regions([Region(shapely.box(-5, -5, 35, 5), "tumour")])
+    marked = document.labels()
+    document.erase([0, 1], shapely.box(-5, -5, 15, 5))
+    assert document.regions[0].area_px == pytest.approx(200)
+    assert document.counts() == {"tumour": 2}
+    document.undo()
+    assert document.regions[0].area_px == pytest.approx(400)
+    assert (document.labels() == marked).all()
+    document.erase([], shapely.box(-10, -10, 50, 10))
+    assert document.regions == []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    import shapely
     from numpy.typing import NDArray
 
 
@@ -173,6 +174,7 @@ class AnnotationDocument:
         title: str | None = None,
         border: Border = "centre",
         overlap: Overlap = "last",
+        group: str | None = None,
     ) -> None:
         """Add regions and give the spots in them their classes, as one step."""
         owner = spots_in_regions(
@@ -186,7 +188,8 @@ class AnnotationDocument:
         changes = self._relabel(inside, [regions[o].subtype for o in owner[inside]])
         names = [r.subtype for r in regions if r.subtype]
         what = title or f"Draw {len(regions)} region{'s' if len(regions) != 1 else ''}"
-        self._make(what, relabels=changes, added=tuple(regions), classes=self._grown(names))
+        grown = self._grown(names)
+        self._make(what, relabels=changes, added=tuple(regions), classes=grown, group=group)
 
     def remove_regions(self, ids: Iterable[str], *, unlabel: bool = False) -> None:
         """Remove regions; with `unlabel` the spots that still bear their class lose it."""
@@ -198,6 +201,20 @@ class AnnotationDocument:
             spots = [s for s in np.flatnonzero(owner >= 0) if own[s] == gone[owner[s]].subtype]
             changes = self._relabel(np.asarray(spots, dtype=np.int64), None)
         self._make("Remove regions", relabels=changes, removed=tuple(gone))
+
+    def erase(
+        self, spots: Iterable[int], area: shapely.Geometry | None, *, group: str | None = None
+    ) -> None:
+        """Take the class off spots, and cut an area (x, y in level-0 pixels) out of the regions.
+
+        A region keeps its id and what an import brought along; one of which nothing is left goes.
+        """
+        chosen = np.unique(np.fromiter(spots, dtype=np.int64))
+        changes = self._relabel(chosen, None)
+        hit = [] if area is None else [r for r in self.regions if r.geometry.intersects(area)]
+        left = [(r, r.geometry.difference(area)) for r in hit]
+        added = [Region(g, r.subtype, r.id, r.extra) for r, g in left if g.area > 0]
+        self._make("Erase", relabels=changes, removed=tuple(hit), added=tuple(added), group=group)
 
     def import_labels(
         self, labels: Mapping[str, str | None], *, annotator: str, title: str
@@ -223,7 +240,9 @@ class AnnotationDocument:
         self._make(title, relabels=changes, classes=grown)
         return len(labels) - len(known)
 
-    def set_vocabulary(self, vocabulary: Vocabulary, title: str = "Change classes") -> None:
+    def set_vocabulary(
+        self, vocabulary: Vocabulary, title: str = "Change classes", *, group: str | None = None
+    ) -> None:
         """Change names, colours or keys; a class that is gone from it takes its labels along."""
         gone = set(self.vocabulary.names) - set(vocabulary.names)
         changes: list[Relabel] = []
@@ -232,7 +251,7 @@ class AnnotationDocument:
             changes += self._relabel(spots, None, who)
         removed = tuple(r for r in self.regions if r.subtype in gone)
         classes = (self.vocabulary, vocabulary) if vocabulary != self.vocabulary else None
-        self._make(title, relabels=tuple(changes), removed=removed, classes=classes)
+        self._make(title, relabels=tuple(changes), removed=removed, classes=classes, group=group)
 
     def rename_class(self, old: str, new: str) -> None:
         """Call a class by another name everywhere, as one step."""
