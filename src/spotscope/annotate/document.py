@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
 from spotscope.annotate.edits import Edit, Relabel, relabels
+from spotscope.annotate.history import History, renumbered
 from spotscope.annotate.journal import Journal
 from spotscope.annotate.regions import Border, Overlap, Region, spots_in_regions
-from spotscope.annotate.vocabulary import Vocabulary
+from spotscope.annotate.state import IMPORTED, State
+from spotscope.annotate.vocabulary import Vocabulary, class_of_import
 from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
@@ -20,41 +23,6 @@ if TYPE_CHECKING:
 
     import shapely
     from numpy.typing import NDArray
-
-
-@dataclass
-class State:
-    """What the edits so far amount to.
-
-    Attributes
-    ----------
-    labels
-        Per annotator, the class name of each spot or None: (n_spots,) object array.
-    regions
-        By id, in drawing order.
-    """
-
-    n_spots: int
-    vocabulary: Vocabulary = field(default_factory=Vocabulary)
-    labels: dict[str, NDArray[np.object_]] = field(default_factory=dict)
-    regions: dict[str, Region] = field(default_factory=dict)
-
-    def labels_of(self, annotator: str) -> NDArray[np.object_]:
-        """Return the labels of an annotator; one who is new has none."""
-        if annotator not in self.labels:
-            self.labels[annotator] = np.full(self.n_spots, None, dtype=object)
-        return self.labels[annotator]
-
-    def apply(self, edit: Edit) -> None:
-        """Carry out one edit."""
-        for change in edit.relabels:
-            self.labels_of(change.annotator)[change.spots] = change.after
-        for region in edit.removed:
-            self.regions.pop(region.id, None)
-        for region in edit.added:
-            self.regions[region.id] = region
-        if edit.classes is not None:
-            self.vocabulary = edit.classes[1]
 
 
 class AnnotationDocument:
@@ -68,12 +36,12 @@ class AnnotationDocument:
         Where edits go as they are made; None keeps them in memory alone.
     annotator
         Whose hand edits.
-    labels
-        Labels that the store holds already, by annotator: what was there before the journal.
-    vocabulary
-        Classes known before the journal.
+    labels, vocabulary, regions
+        What the store holds: labels by annotator, classes, and drawn regions.
     diameter_px
         Spot diameter, for the border rules of regions.
+    saved
+        Key of the save that put this into the store; None when there was none.
     """
 
     changed = Signal()
@@ -87,20 +55,24 @@ class AnnotationDocument:
         *,
         labels: Mapping[str, Sequence[str | None]] | None = None,
         vocabulary: Vocabulary | None = None,
+        regions: Sequence[Region] = (),
         diameter_px: float = 0.0,
+        saved: str | None = None,
     ) -> None:
         self.barcodes = [str(b) for b in barcodes]
         self.centres_px = np.asarray(centres_px, dtype=np.float64).reshape(-1, 2)
         self.annotator = annotator
         self.diameter_px = diameter_px
         self.notes: list[str] = []
-        self._state = State(len(self.barcodes))
-        self._done: list[Edit] = []
-        self._undone: list[Edit] = []
-        self._begin(labels or {}, vocabulary or Vocabulary())
-        self._journal = Journal(journal, self.barcodes) if journal is not None else None
+        # What was there before the first edit stays as it is, for the journal's first line.
+        stored = State.of(len(self.barcodes), labels or {}, vocabulary or Vocabulary(), regions)
+        self._base, self._base_saved = stored, saved
+        self._state = stored.copy()
+        self._history = History()
+        self._saved = saved
+        self._journal = Journal(journal, self._header) if journal is not None else None
         if self._journal is not None:
-            self._replay(*self._journal.read())
+            self._open(self._journal, stored)
 
     # -- what it holds
 
@@ -112,13 +84,22 @@ class AnnotationDocument:
     @property
     def regions(self) -> list[Region]:
         """The drawn regions, in drawing order."""
-        return list(self._state.regions.values())
+        return self._state.drawn
 
     @property
     def annotators(self) -> list[str]:
-        """Everyone who has labelled a spot, and the one who edits."""
-        known = [a for a, own in self._state.labels.items() if any(v is not None for v in own)]
-        return list(dict.fromkeys([*known, self.annotator]))
+        """Everyone who has labelled a spot or drawn a region, and the one who edits."""
+        return list(dict.fromkeys([*self._state.annotators, self.annotator]))
+
+    @property
+    def journal(self) -> Path | None:
+        """Where edits go; None when they stay in memory."""
+        return self._journal.path if self._journal is not None else None
+
+    @property
+    def unsaved(self) -> int:
+        """Steps since the last save to the store; a step that was undone since then counts too."""
+        return self._history.unsaved
 
     @property
     def read_only(self) -> bool:
@@ -138,21 +119,20 @@ class AnnotationDocument:
         """Return one label per spot: the editing annotator's own, else another's.
 
         Where the others differ among themselves and the editor is silent, the spot stays open.
+        Labels that the section was imported with count where nobody says anything.
         """
-        merged = self.labels()
-        others = [self._state.labels_of(a) for a in self.annotators if a != self.annotator]
-        for spot in np.flatnonzero(merged == None):  # noqa: E711 - elementwise
-            said = {own[spot] for own in others} - {None}
-            if len(said) == 1:
-                merged[spot] = said.pop()
+        return self._state.merged(self.annotator)
+
+    def subtypes(self) -> NDArray[np.object_]:
+        """Return `merged` as it is learnt from: spots of the class to exclude are unlabelled."""
+        merged = self.merged()
+        if self.vocabulary.excluded is not None:
+            merged[merged == self.vocabulary.excluded] = None
         return merged
 
-    def counts(self) -> dict[str, int]:
-        """Return how many spots of each class the editing annotator has marked."""
-        names, numbers = np.unique(
-            [v for v in self._state.labels_of(self.annotator) if v is not None], return_counts=True
-        )
-        found = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+    def counts(self, annotator: str | None = None) -> dict[str, int]:
+        """Return how many spots of each class an annotator, else the one who edits, marked."""
+        found = Counter(self._state.labels_of(annotator or self.annotator).tolist())
         return {name: found.get(name, 0) for name in self.vocabulary.names}
 
     # -- edits
@@ -160,10 +140,13 @@ class AnnotationDocument:
     def assign(
         self, spots: Iterable[int], subtype: str | None, *, group: str | None = None
     ) -> None:
-        """Give spots a class, or none; pieces of one stroke share a `group`."""
+        """Give spots a class, or none; pieces of one stroke share a `group`.
+
+        Taking the class off also takes the label that the section was imported with.
+        """
         chosen = np.unique(np.fromiter(spots, dtype=np.int64))
         title = f"Mark {len(chosen)} spots as {subtype}" if subtype else "Erase"
-        changes = self._relabel(chosen, subtype)
+        changes = self._relabel(chosen, subtype) if subtype else self._cleared(chosen)
         grown = self._grown([subtype] if subtype else [])
         self._make(title, relabels=changes, classes=grown, group=group)
 
@@ -175,8 +158,23 @@ class AnnotationDocument:
         border: Border = "centre",
         overlap: Overlap = "last",
         group: str | None = None,
+        annotator: str | None = None,
+        colours: Mapping[str, str] | None = None,
     ) -> None:
-        """Add regions and give the spots in them their classes, as one step."""
+        """Add regions and give the spots in them their classes, as one step.
+
+        Parameters
+        ----------
+        title
+            What the undo menu says.
+        border, overlap
+            Which region a spot belongs to, see `spots_in_regions`.
+        annotator
+            Whose they are; None is who edits.
+        colours
+            Of classes that are new; a known class keeps its own.
+        """
+        who = annotator or self.annotator
         owner = spots_in_regions(
             regions,
             self.centres_px,
@@ -184,16 +182,21 @@ class AnnotationDocument:
             border=border,
             overlap=overlap,
         )
-        inside = np.flatnonzero([o >= 0 and regions[o].subtype is not None for o in owner])
-        changes = self._relabel(inside, [regions[o].subtype for o in owner[inside]])
-        names = [r.subtype for r in regions if r.subtype]
+        # One more at the end, which is where the owner -1 of a spot outside looks.
+        classes = np.array([*(r.subtype for r in regions), None], dtype=object)[owner]
+        inside = np.flatnonzero(classes != None)  # noqa: E711 - elementwise
+        changes = self._relabel(inside, classes[inside].tolist(), who)
+        grown = self.vocabulary
+        for name in dict.fromkeys(r.subtype for r in regions if r.subtype):
+            grown = class_of_import(grown, name, (colours or {}).get(name))
         what = title or f"Draw {len(regions)} region{'s' if len(regions) != 1 else ''}"
-        grown = self._grown(names)
-        self._make(what, relabels=changes, added=tuple(regions), classes=grown, group=group)
+        added = tuple(r if r.annotator else replace(r, annotator=who) for r in regions)
+        self._make(what, relabels=changes, added=added, classes=self._to(grown), group=group)
 
     def remove_regions(self, ids: Iterable[str], *, unlabel: bool = False) -> None:
         """Remove regions; with `unlabel` the spots that still bear their class lose it."""
-        gone = [self._state.regions[i] for i in ids if i in self._state.regions]
+        chosen = set(ids)
+        gone = [region for region in self.regions if region.id in chosen]
         changes: tuple[Relabel, ...] = ()
         if unlabel and gone:
             owner = spots_in_regions(gone, self.centres_px, diameter_px=self.diameter_px)
@@ -210,10 +213,10 @@ class AnnotationDocument:
         A region keeps its id and what an import brought along; one of which nothing is left goes.
         """
         chosen = np.unique(np.fromiter(spots, dtype=np.int64))
-        changes = self._relabel(chosen, None)
+        changes = self._cleared(chosen)
         hit = [] if area is None else [r for r in self.regions if r.geometry.intersects(area)]
         left = [(r, r.geometry.difference(area)) for r in hit]
-        added = [Region(g, r.subtype, r.id, r.extra) for r, g in left if g.area > 0]
+        added = [replace(r, geometry=g) for r, g in left if g.area > 0]
         self._make("Erase", relabels=changes, removed=tuple(hit), added=tuple(added), group=group)
 
     def import_labels(
@@ -250,7 +253,7 @@ class AnnotationDocument:
             spots = np.flatnonzero([name in gone for name in own])
             changes += self._relabel(spots, None, who)
         removed = tuple(r for r in self.regions if r.subtype in gone)
-        classes = (self.vocabulary, vocabulary) if vocabulary != self.vocabulary else None
+        classes = self._to(vocabulary)
         self._make(title, relabels=tuple(changes), removed=removed, classes=classes, group=group)
 
     def rename_class(self, old: str, new: str) -> None:
@@ -264,7 +267,7 @@ class AnnotationDocument:
             f"Rename {old} to {new}",
             relabels=tuple(changes),
             removed=tuple(mine),
-            added=tuple(Region(r.geometry, new, r.id, r.extra) for r in mine),
+            added=tuple(replace(r, subtype=new) for r in mine),
             classes=(self.vocabulary, renamed),
         )
 
@@ -273,12 +276,12 @@ class AnnotationDocument:
     @property
     def next_undo(self) -> str | None:
         """What undo would take back, or None."""
-        return self._done[-1].title if self._done else None
+        return self._history.done[-1].title if self._history.done else None
 
     @property
     def next_redo(self) -> str | None:
         """What redo would do again, or None."""
-        return self._undone[-1].title if self._undone else None
+        return self._history.undone[-1].title if self._history.undone else None
 
     def undo(self) -> bool:
         """Take the last step back; return whether there was one."""
@@ -297,15 +300,77 @@ class AnnotationDocument:
         if self._journal is not None:
             self._journal.close()
 
+    # -- saving, for `annotate/saving.py`
+
+    def begin_saving(self, key: str) -> State:
+        """Note in the journal that what there is now is about to be saved under `key`.
+
+        Returns
+        -------
+        What there is now; later edits leave it alone.
+        """
+        self._refuse_when_read_only()
+        if self._journal is not None:
+            self._journal.append({"save": key})
+        self._history.begin_saving(key)
+        return self._state.copy()
+
+    def end_saving(self, key: str) -> None:
+        """Take note that the save under `key` is in the store."""
+        self._history.end_saving(key)
+        self._saved = key
+
     # -- inside
 
-    def _begin(self, labels: Mapping[str, Sequence[str | None]], vocabulary: Vocabulary) -> None:
-        names: list[str] = []
-        for who, own in labels.items():
-            kept = np.array([v or None for v in own], dtype=object)
-            self._state.labels[who] = kept
-            names += [v for v in kept if v is not None]
-        self._state.vocabulary = vocabulary.with_names(dict.fromkeys(names))
+    def _header(self) -> dict[str, Any]:
+        return {
+            "barcodes": self.barcodes,
+            "base": self._base.to_json(),
+            "saved": self._base_saved,
+        }
+
+    def _open(self, journal: Journal, stored: State) -> None:
+        """Do again what the journal tells, on what there was before its first edit."""
+        header, entries = journal.read()
+        if header is None:
+            return
+        table = self._renumbering(header["barcodes"])
+        self._base = State.from_json(header["base"], len(self.barcodes), table)
+        self._base_saved = header.get("saved")
+        self._state = self._base.copy()
+        entries = entries if table is None else renumbered(entries, table)
+        known = self._history.replay(entries, self._state, self._saved)
+        known = known or self._saved == self._base_saved
+        if self.read_only:
+            return
+        if table is not None:
+            journal.begin_again(self._history.entries(self._saved if known else None))
+        if not known:
+            self._take_over(stored, "Take what was saved elsewhere")
+            self.notes.append(
+                "This store was saved by another window or on another computer since its journal"
+                " was written; what it holds is shown, and undo brings back what was here."
+            )
+        elif self._saved is None:
+            # An import made the store anew: what an earlier one held is in the journal alone.
+            self._history.saved.lost += self._base_saved is not None
+            self._take_imported(stored)
+
+    def _take_over(self, stored: State, title: str) -> None:
+        edit = self._state.to(stored, title, self.annotator)
+        if not edit.empty:
+            self._do(edit)
+        self.begin_saving(str(self._saved))
+        self._history.end_saving(str(self._saved))
+
+    def _take_imported(self, stored: State) -> None:
+        """Take the labels of a section that was imported anew since the journal was begun."""
+        before, after = (state.labels_of(IMPORTED) for state in (self._base, stored))
+        spots = np.flatnonzero(before != after)
+        changes = self._relabel(spots, after[spots].tolist(), IMPORTED)
+        grown = self._grown(name for name in dict.fromkeys(after[spots].tolist()) if name)
+        if changes:
+            self._make("Take the labels of the new import", relabels=changes, classes=grown)
 
     def _relabel(
         self,
@@ -316,62 +381,47 @@ class AnnotationDocument:
         who = annotator or self.annotator
         return relabels(who, spots, self._state.labels_of(who)[spots].tolist(), after)
 
+    def _cleared(self, spots: NDArray[np.int64]) -> tuple[Relabel, ...]:
+        own = self._relabel(spots, None)
+        if self.annotator == IMPORTED or IMPORTED not in self._state.labels:
+            return own
+        return own + self._relabel(spots, None, IMPORTED)
+
     def _grown(self, names: Iterable[str]) -> tuple[Vocabulary, Vocabulary] | None:
-        grown = self.vocabulary.with_names(names)
-        return (self.vocabulary, grown) if grown != self.vocabulary else None
+        return self._to(self.vocabulary.with_names(names))
+
+    def _to(self, vocabulary: Vocabulary) -> tuple[Vocabulary, Vocabulary] | None:
+        return (self.vocabulary, vocabulary) if vocabulary != self.vocabulary else None
 
     def _make(self, title: str, *, group: str | None = None, **parts: Any) -> None:
-        if self.read_only:
-            raise SpotScopeError(
-                "Another window is annotating this section; close it there to write here."
-            )
+        self._refuse_when_read_only()
         edit = Edit(title, self.annotator, **parts)
         if group is not None:
-            edit = Edit(title, self.annotator, group=group, **parts)
-        if edit.empty:
-            return
+            edit = replace(edit, group=group)
+        if not edit.empty:
+            self._do(edit)
+
+    def _do(self, edit: Edit) -> None:
         self._state.apply(edit)
-        self._done.append(edit)
-        self._undone.clear()
+        self._history.push(edit)
         self._write({"edit": edit.to_json()})
 
     def _travel(self, direction: str) -> bool:
-        if self.read_only or not self._step(direction):
+        if self.read_only or not self._history.step(direction, self._state):
             return False
         self._write({direction: True})
         return True
 
-    def _step(self, direction: str) -> bool:
-        source, target = self._done, self._undone
-        if direction == "redo":
-            source, target = target, source
-        if not source:
-            return False
-        group = source[-1].group
-        while source and source[-1].group == group:
-            edit = source.pop()
-            self._state.apply(edit.inverse() if direction == "undo" else edit)
-            target.append(edit)
-        return True
+    def _refuse_when_read_only(self) -> None:
+        if self.read_only:
+            raise SpotScopeError(
+                "Another window is annotating this section; close it there to write here."
+            )
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._journal is not None:
             self._journal.append(entry)
         self.changed.emit()
-
-    def _replay(self, barcodes: list[str], entries: list[dict[str, Any]]) -> None:
-        table = self._renumbering(barcodes)
-        for entry in entries:
-            if "edit" in entry:
-                edit = Edit.from_json(entry["edit"])
-                edit = edit if table is None else _renumbered(edit, table)
-                self._state.apply(edit)
-                self._done.append(edit)
-                self._undone.clear()
-            else:
-                self._step(next(iter(entry)))
-        if table is not None and self._journal is not None and not self.read_only:
-            self._journal.begin_again(self._history())
 
     def _renumbering(self, barcodes: list[str]) -> NDArray[np.int64] | None:
         """Return this section's number of each spot of the journal (-1: gone), if they differ."""
@@ -386,17 +436,3 @@ class AnnotationDocument:
                 " this section; their labels stay in the old journal beside the new one."
             )
         return table
-
-    def _history(self) -> list[dict[str, Any]]:
-        """Return the journal's lines that lead to the present state, redo included."""
-        edits = [*self._done, *reversed(self._undone)]
-        undone = dict.fromkeys(edit.group for edit in self._undone)
-        return [{"edit": e.to_json()} for e in edits] + [{"undo": True} for _ in undone]
-
-
-def _renumbered(edit: Edit, table: NDArray[np.int64]) -> Edit:
-    changes = []
-    for change in edit.relabels:
-        spots = table[change.spots]
-        changes.append(replace(change, spots=spots[spots >= 0]))
-    return replace(edit, relabels=tuple(changes))

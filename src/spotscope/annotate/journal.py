@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from spotscope.errors import SpotScopeError
 from spotscope.files import written_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
 FORMAT = 1
 
@@ -32,8 +33,9 @@ class Journal:
     ----------
     path
         The journal; made with the first line.
-    barcodes
-        Spots in the order that the lines number them; kept in the first line.
+    header
+        Makes what the first line keeps: `barcodes`, the spots in the order that the lines number
+        them, and `base`, what there was before the first edit.
 
     Attributes
     ----------
@@ -43,19 +45,21 @@ class Journal:
         One sentence while lines wait for the disk, else None.
     """
 
-    def __init__(self, path: Path, barcodes: Sequence[str]) -> None:
+    def __init__(self, path: Path, header: Callable[[], dict[str, Any]]) -> None:
         self.path = Path(path)
-        self.barcodes = list(barcodes)
+        self._header = header
         self.trouble: str | None = None
         self._waiting: list[bytes] = []
         self._file: IO[bytes] | None = None
+        # A window may save in the background while its user goes on drawing.
+        self._writing = threading.RLock()
         # Half a line may be on disk after the disk filled; the next write starts from here.
         self._good_end = 0
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         self.read_only = not self._locked()
 
-    def read(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return the barcodes that the lines count by, and the whole lines.
+    def read(self) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        """Return the first line, None when nothing was ever written, and the whole lines after it.
 
         A last line cut off by a kill is left out, and overwritten by the next one.
 
@@ -65,15 +69,17 @@ class Journal:
             When the journal is of a newer version or damaged before its last line.
         """
         if not self.path.exists():
-            return self.barcodes, []
+            return None, []
         content = self.path.read_bytes()
         self._good_end = content.rfind(b"\n") + 1
         lines = content[: self._good_end].splitlines()
         if not lines:
-            return self.barcodes, []
+            return None, []
         try:
             header, *entries = [json.loads(line) for line in lines]
-            version, barcodes = header["spotscope_journal"], header["barcodes"]
+            version = header["spotscope_journal"]
+            if version <= FORMAT and not {"barcodes", "base"} <= header.keys():
+                raise ValueError("the first line is not whole")
         except (ValueError, KeyError, TypeError) as error:
             raise SpotScopeError(
                 f"The annotation journal '{self.path}' is damaged; move it away to start afresh,"
@@ -84,7 +90,7 @@ class Journal:
                 f"The annotation journal '{self.path.name}' was written by a newer SpotScope;"
                 " update SpotScope to open it."
             )
-        return barcodes, entries
+        return header, entries
 
     def append(self, entry: dict[str, Any]) -> None:
         """Put one line on disk, or keep it until the disk takes it."""
@@ -92,20 +98,20 @@ class Journal:
             raise SpotScopeError(
                 "Another window is annotating this section; close it there to write here."
             )
-        if self._good_end == 0 and not self._waiting:
-            self._waiting.append(_line({"spotscope_journal": FORMAT, "barcodes": self.barcodes}))
-        self._waiting.append(_line(entry))
-        self.flush()
+        with self._writing:
+            if self._good_end == 0 and not self._waiting:
+                self._waiting.append(self._first_line())
+            self._waiting.append(_line(entry))
+            self.flush()
 
     def begin_again(self, entries: list[dict[str, Any]]) -> None:
-        """Set the journal aside as ``.old`` and start one that counts by this section's spots."""
+        """Set the journal aside as ``.old`` and start one with the header of now."""
         old = self.path.with_name(f"{self.path.name}.old")
         number = 1
         while old.exists():
             number += 1
             old = self.path.with_name(f"{self.path.name}.old{number}")
-        header = {"spotscope_journal": FORMAT, "barcodes": self.barcodes}
-        content = b"".join(_line(e) for e in [header, *entries])
+        content = b"".join([self._first_line(), *map(_line, entries)])
         shutil.copy2(self.path, old)
         with written_beside(self.path) as beside:
             beside.write_bytes(content)
@@ -113,8 +119,16 @@ class Journal:
 
     def flush(self) -> bool:
         """Write what waits; return whether everything is on disk."""
-        if not self._waiting:
-            return True
+        with self._writing:
+            return not self._waiting or self._flushed()
+
+    def close(self) -> None:
+        """Write what waits and let another window write."""
+        self.flush()
+        self._closed_file()
+        self._lock.release()
+
+    def _flushed(self) -> bool:
         try:
             content = b"".join(self._waiting)
             file = self._opened()
@@ -137,11 +151,8 @@ class Journal:
         self.trouble = None
         return True
 
-    def close(self) -> None:
-        """Write what waits and let another window write."""
-        self.flush()
-        self._closed_file()
-        self._lock.release()
+    def _first_line(self) -> bytes:
+        return _line({"spotscope_journal": FORMAT, **self._header()})
 
     def _locked(self) -> bool:
         try:

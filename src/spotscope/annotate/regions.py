@@ -36,12 +36,15 @@ class Region:
         Name of its class, or None when it has none.
     extra
         Properties of an exchange file that SpotScope does not use, kept for the way back.
+    annotator
+        Who drew it.
     """
 
     geometry: shapely.Geometry
     subtype: str | None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     extra: dict[str, Any] = field(default_factory=dict)
+    annotator: str | None = None
 
     @property
     def area_px(self) -> float:
@@ -63,13 +66,20 @@ class Region:
             "subtype": self.subtype,
             "wkt": shapely.to_wkt(self.geometry, rounding_precision=-1),
             "extra": self.extra,
+            "annotator": self.annotator,
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Region:
         """Return the region that `to_json` wrote."""
         geometry = shapely.from_wkt(content["wkt"])
-        return cls(geometry, content["subtype"], content["id"], content["extra"])
+        return cls(
+            geometry,
+            content["subtype"],
+            content["id"],
+            content["extra"],
+            content.get("annotator"),
+        )
 
 
 def parts(geometry: shapely.Geometry) -> list[shapely.Polygon]:

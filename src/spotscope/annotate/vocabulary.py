@@ -213,6 +213,15 @@ def colour_from_qupath(value: int | list[int]) -> str:
     return f"#{int(value) & 0xFFFFFF:06x}"
 
 
+def class_of_import(vocabulary: Vocabulary, name: str, colour: str | None = None) -> Vocabulary:
+    """Return the vocabulary with a class of another program; a known name changes nothing.
+
+    The first one called "Ignore*", as QuPath's is, or "exclude" becomes the one to exclude.
+    """
+    excluding = name.lower().rstrip("*") in {"ignore", "exclude"} and vocabulary.excluded is None
+    return vocabulary.with_class(name, colour, exclude=excluding)
+
+
 def _from_qupath(listed: list[dict[str, Any]]) -> Vocabulary:
     grown = Vocabulary()
     for item in listed:
@@ -220,12 +229,8 @@ def _from_qupath(listed: list[dict[str, Any]]) -> Vocabulary:
         if not name:  # QuPath keeps its nameless class in the list
             continue
         colour = item.get("color", item.get("colorRGB"))
-        grown = grown.with_class(
-            str(name),
-            colour_from_qupath(colour) if colour is not None else None,
-            exclude=str(name).lower().rstrip("*") in {"ignore", "exclude"}
-            and grown.excluded is None,
-        )
+        stated = colour_from_qupath(colour) if colour is not None else None
+        grown = class_of_import(grown, str(name), stated)
     return grown
 
 
