@@ -15,7 +15,7 @@ from spotscope.cli import app
 
 COMMANDS = (
     "import", "train", "predict", "evaluate", "view", "methods", "encoders", "doctor", "demo",
-    "simulate",
+    "simulate", "compare",
 )  # fmt: skip
 SETTINGS = ["--set", "panel.n_genes=8", "--set", "components=6", "--set", "context_um="]
 

@@ -118,6 +118,7 @@ def predict(
 
       spotscope predict ridge-model slide.svs --out slide.zarr
     """
+    from spotscope.data.prediction import flattery
     from spotscope.data.runs import list_runs
     from spotscope.errors import SpotScopeError
     from spotscope.jobs.estimating import estimate_prediction
@@ -141,17 +142,8 @@ def predict(
             )
         (run,) = (run for run in list_runs(section) if run.id == run_id)
         console().print(f"{section.store}: {run_id} ({run.protocol})")
-        if run.protocol != "held-out patient":
-            note(_flattered(run.protocol, section.name))
-
-
-def _flattered(protocol: str, name: str) -> str:
-    if protocol == "trained on this section":
-        return f"The model was trained on {name} itself, so its errors there say nothing."
-    return (
-        f"The model was trained on other sections of the patient of {name}; a new patient is"
-        " predicted less well."
-    )
+        if sentence := flattery(run.protocol, section):
+            note(sentence)
 
 
 def methods(

@@ -63,12 +63,15 @@ class Commands(TyperGroup):
             raise typer.Exit(DEFECT) from error
 
 
+MANY = ("--sections", "--test", "--groups")
+
+
 class ManyValues(TyperCommand):
-    """A command whose options `--sections` and `--test` take several values in a row."""
+    """A command whose options in `MANY` take several values in a row."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat such an option before each of its values, which is how typer takes them."""
-        return super().parse_args(ctx, _repeated(args, ("--sections", "--test")))
+        return super().parse_args(ctx, _repeated(args, MANY))
 
 
 def _repeated(args: list[str], options: tuple[str, ...]) -> list[str]:

@@ -83,3 +83,15 @@ def protocol_of(provenance: dict[str, Any], section: Section) -> Protocol:
     if section.patient in provenance.get("training_patients", ()):
         return "held-out section"
     return "held-out patient"
+
+
+def flattery(protocol: str, section: Section) -> str | None:
+    """Return a sentence on why a prediction's scores there flatter it; None where they do not."""
+    if protocol == "trained on this section":
+        return f"The model was trained on {section.name} itself, so its errors there say nothing."
+    if protocol == "held-out section":
+        return (
+            f"The model was trained on other sections of the patient of {section.name}; a new"
+            " patient is predicted less well."
+        )
+    return None

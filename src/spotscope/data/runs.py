@@ -202,9 +202,7 @@ def read_gene(
     element = store / (TABLE if where == "spots" else MAPS).format(run_id)
     about = attributes_of(element).get(ATTRIBUTE)
     if about is None:
-        raise SpotScopeError(
-            f"The store '{store.name}' holds no prediction '{run_id}' on the {where}."
-        )
+        raise _not_there(store, run_id, where)
     if gene not in about["genes"]:
         raise SpotScopeError(f"The run '{run_id}' does not predict the gene '{gene}'.")
     index = about["genes"].index(gene)
@@ -217,12 +215,38 @@ def read_gene(
     if where == "grid":
         return np.asarray(array[index if array.shape[0] > 1 else 0], np.float32)
     values = array[:] if array.ndim == 1 else array[:, index]
-    if len(values) != section.n_spots:
+    _check_spots(section, run_id, len(values))
+    return np.asarray(values, np.float32)
+
+
+def read_spots(section: Section, run_id: str) -> NDArray[np.float32]:
+    """Return the whole prediction on the spots, (n_spots, G) log1p CP10k.
+
+    Raises
+    ------
+    SpotScopeError
+        When the run is not there, or not on the spots that the section has now.
+    """
+    store = _store_of(section)
+    if attributes_of(store / TABLE.format(run_id)).get(ATTRIBUTE) is None:
+        raise _not_there(store, run_id, "spots")
+    values = _open(store, ARRAYS["spots", "expression"].format(run_id))[:]
+    _check_spots(section, run_id, len(values))
+    return np.asarray(values, np.float32)
+
+
+def _not_there(store: Path, run_id: str, where: Where) -> SpotScopeError:
+    return SpotScopeError(
+        f"The store '{store.name}' holds no prediction '{run_id}' on the {where}."
+    )
+
+
+def _check_spots(section: Section, run_id: str, count: int) -> None:
+    if count != section.n_spots:
         raise SpotScopeError(
-            f"The run '{run_id}' was made for {len(values)} spots but section '{section.name}' has"
+            f"The run '{run_id}' was made for {count} spots but section '{section.name}' has"
             f" {section.n_spots}; predict again."
         )
-    return np.asarray(values, np.float32)
 
 
 def _about(

@@ -72,8 +72,8 @@ def train_model(
     return out
 
 
-def check_new(out: Path) -> None:
-    """Refuse a model's folder that exists already or cannot be made.
+def check_new(out: Path, what: str = "model") -> None:
+    """Refuse a folder to make that exists already or cannot be made; `what` goes into it.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def check_new(out: Path) -> None:
         Saying which.
     """
     if out.exists():
-        raise SpotScopeError(f"'{out}' exists already; choose another name for the model.")
+        raise SpotScopeError(f"'{out}' exists already; choose another name for the {what}.")
     check_writable(out.parent)
 
 
