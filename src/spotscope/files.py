@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,8 +43,8 @@ def written_beside(target: Path) -> Iterator[Path]:
     target = Path(target)
     with said_plainly(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        beside = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
+        put_right(target)
+        beside = target.with_name(_part(target))
         try:
             yield beside
             _swap(beside, target)
@@ -60,8 +61,8 @@ def staging_folder(folder: Path, name: str) -> Iterator[Path]:
     """
     target = Path(folder) / name
     with said_plainly(target):
-        _sweep(target)
-        stage = target.with_name(f".{name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part")
+        put_right(target)
+        stage = target.with_name(_part(target))
         stage.mkdir()
         try:
             yield stage
@@ -94,13 +95,38 @@ def write_json(target: Path, content: Any) -> None:
         beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False))
 
 
+def swap_folder(new: Path, target: Path) -> None:
+    """Give two folders each other's name; where the system can, at no moment is one missing."""
+    if _exchanged(new, target):
+        return
+    # A folder cannot be renamed over another one, so the old one steps aside first, under a name
+    # by which `put_right` knows it after a kill.
+    old = target.with_name(f"{_part(target)}.old")
+    target.rename(old)
+    new.rename(target)
+    old.rename(new)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two names in one step, as Linux and macOS can on most file systems."""
+    import ctypes
+
+    exchange, here = 2, -100  # RENAME_EXCHANGE, AT_FDCWD of Linux; RENAME_SWAP of macOS is 2 too
+    paths = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "linux":
+        call, arguments = "renameat2", (here, paths[0], here, paths[1], exchange)
+    elif sys.platform == "darwin":
+        call, arguments = "renamex_np", (*paths, exchange)
+    else:
+        return False
+    function = getattr(ctypes.CDLL(None, use_errno=True), call, None)
+    return function is not None and function(*arguments) == 0
+
+
 def _swap(beside: Path, target: Path) -> None:
     if target.is_dir():
-        # A folder cannot be renamed over another one, so the old one steps aside first.
-        old = target.with_name(f"{beside.name}.old")
-        target.rename(old)
-        beside.rename(target)
-        _remove(old)
+        swap_folder(beside, target)
+        _remove(beside)
     else:
         beside.replace(target)
 
@@ -113,8 +139,12 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what writers that no longer run left beside `target`."""
+def _part(target: Path) -> str:
+    return f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.part"
+
+
+def put_right(target: Path) -> None:
+    """Remove what killed writers left beside `target`, and put it back when one took it away."""
     for left in target.parent.glob(f".{target.name}.*.part*"):
         owner = left.name.removeprefix(f".{target.name}.").split("-")[0]
         if owner.isdigit() and not _runs(int(owner)):

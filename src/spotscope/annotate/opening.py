@@ -23,6 +23,7 @@ ATTRIBUTE = "spotscope_annotations"
 """Attribute of the store's root: save key, classes, annotators and their columns."""
 ELEMENT = "annotations"
 """Shapes element that holds the drawn regions."""
+OBS = "tables/table/obs"
 FORMAT = 1
 SUFFIX = ".annotations.jsonl"
 
@@ -54,7 +55,7 @@ def open_annotations(section: Section, annotator: str | None = None) -> Annotati
         section.centres_px,
         place,
         annotator or _who(),
-        labels=_labels(section, about),
+        labels=_labels(section),
         vocabulary=Vocabulary(**about["classes"]) if about else None,
         regions=_regions(section) if about else (),
         diameter_px=diameter_um / mpp_um if diameter_um and mpp_um else 0.0,
@@ -82,15 +83,29 @@ def stored_about(section: Section) -> dict[str, Any] | None:
     return about
 
 
-def _labels(section: Section, about: dict[str, Any] | None) -> dict[str, list[str | None]]:
-    if about is None:
-        given = section.labels
-        return {} if given is None else {IMPORTED: _plain(given)}
+def _labels(section: Section) -> dict[str, list[str | None]]:
+    """Return the labels that the store holds, by annotator.
+
+    Which column is whose stands beside the columns, so that it is right after a kill between the
+    parts of a save too.
+    """
     if section.spots is None:
         return {}
     obs = section.spots.obs
-    columns = about["annotators"].items()
-    return {who: _plain(obs[column]) for who, column in columns if column in obs}
+    columns = _columns(section)
+    if columns is None:
+        given = section.labels
+        return {} if given is None else {IMPORTED: _plain(given)}
+    return {who: _plain(obs[column]) for who, column in columns.items() if column in obs}
+
+
+def _columns(section: Section) -> dict[str, str] | None:
+    from spotscope.data.run_elements import attributes_of
+
+    if section.store is None:
+        return None
+    about = attributes_of(section.store / OBS).get(ATTRIBUTE)
+    return about["annotators"] if about else None
 
 
 def _plain(column: Any) -> list[str | None]:

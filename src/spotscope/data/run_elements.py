@@ -6,10 +6,13 @@ They are written directly, since SpatialData would hold all maps in memory at on
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from spotscope.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +28,7 @@ ATTRIBUTE = "spotscope"
 Where = Literal["spots", "grid"]
 Kind = Literal["expression", "uncertainty"]
 
+_consolidating = threading.Lock()
 _CHUNK_VALUES = 2**18  # of the spots' table: about 1 MB, whatever the number of spots
 TABLE, MAPS, MAPS_UNCERTAINTY = "tables/{}", "images/{}_grid", "images/{}_grid_uncertainty"
 ARRAYS: dict[tuple[Where, Kind], str] = {
@@ -220,6 +224,22 @@ def elements_of(store: Path) -> dict[str, dict[str, Any]]:
         for name, node in nodes.get("metadata", {}).items()
         if name.count("/") == 1
     }
+
+
+def consolidate(store: Path, attributes: dict[str, Any] | None = None) -> None:
+    """Renew the consolidated metadata of a store; `attributes` are added to those of its root.
+
+    Both are written in one file, whole or not at all.
+    """
+    import zarr
+
+    with _consolidating, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the spots' parquet file is no part of the hierarchy
+        zarr.consolidate_metadata(store)
+        if attributes:
+            root = _metadata(store)
+            root["attributes"].update(attributes)
+            write_json(store / "zarr.json", root)
 
 
 def attributes_of(element: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from spotscope import __version__
 from spotscope.data import link as links
 from spotscope.data.section import Section
 from spotscope.errors import SpotScopeError
-from spotscope.files import written_beside
+from spotscope.files import put_right, written_beside
 from spotscope.progress import Progress
 from spotscope.slide.formats import flat
 from spotscope.slide.mpp import MppSource
@@ -166,6 +166,8 @@ def _open_store(path: Path, about: dict[str, Any]) -> Section:
         notes=(),
     )
     table = path / "tables" / TABLE
+    if not (table / "obs").is_dir():  # a save of annotations was killed between two renames
+        put_right(table / "obs")
     if about["n_spots"] and not table.is_dir():
         raise SpotScopeError(f"The spots of '{path.name}' are missing; import the section again.")
     return Section(
