@@ -105,7 +105,7 @@ def test_after_a_pair_on_features_the_head_is_gone_on_with_and_the_pair_stays_as
     assert _same(pairs, ours) == (trunk == "none")
     places = Places.on_spots(split[1].sections[0])
     found = classifier.predict_subtypes(places)
-    assert found.provenance["pretrained"] == "clip"
+    assert classifier.record()["pretrained"] == "clip"
     classifier.save(tmp_path / "model")
     again = SubtypeClassifier.load(tmp_path / "model").predict_subtypes(places)
     np.testing.assert_allclose(again.probabilities, found.probabilities, atol=1e-6)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
-import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -35,6 +33,7 @@ from spotscope.data.run_elements import (
     Kind,
     Where,
     attributes_of,
+    consolidate,
     elements_of,
     grid_of,
     slide_systems,
@@ -42,7 +41,7 @@ from spotscope.data.run_elements import (
     write_table,
 )
 from spotscope.errors import SpotScopeError
-from spotscope.files import staging_folder
+from spotscope.files import said_plainly, staging_folder
 from spotscope.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from spotscope.data.prediction import Prediction
     from spotscope.data.section import Section
 
-_consolidating = threading.Lock()
+EXPRESSION = "expression"
 
 
 @dataclass
@@ -99,7 +98,7 @@ class Run:
         if self._layout is None:
             return None
         # Off tissue every gene is NaN and on tissue none is, so any gene's map holds the mask.
-        first = _open(self._store, ARRAYS["grid", "expression"].format(self.id))[0]
+        first = open_array(self._store, ARRAYS["grid", "expression"].format(self.id))[0]
         return Grid(
             tuple(self._layout["origin_px"]),
             self._layout["stride_px"],
@@ -126,8 +125,15 @@ def write_run(
     on_spots: Prediction | None,
     on_grid: Prediction | None,
     progress: Progress | None = None,
+    *,
+    kind: str = EXPRESSION,
 ) -> None:
     """Add a prediction to the section's store, whole or not at all.
+
+    Parameters
+    ----------
+    kind
+        Of what is predicted; `list_runs` knows the runs of expression alone.
 
     Raises
     ------
@@ -140,7 +146,7 @@ def write_run(
         raise ValueError("a run needs a prediction on the spots or on a grid")
     if any(about["run"] == run_id for about in _descriptions(store)):
         raise SpotScopeError(f"The store '{store.name}' already holds a run '{run_id}'.")
-    about = _about(section, run_id, on_spots, on_grid)
+    about = {**_about(section, run_id, on_spots, on_grid), "kind": kind}
     with staging_folder(store, "run") as stage:
         if on_spots is not None:
             progress.report(0.0, "Writing the prediction on the spots")
@@ -156,8 +162,6 @@ def list_runs(section: Section) -> list[Run]:
     """Return the runs in the section's store, the newest first; none without a store."""
     if section.store is None:
         return []
-    present = elements_of(section.store).keys()
-    found = {about["run"]: about for about in _descriptions(section.store)}
     runs = [
         Run(
             id=about["run"],
@@ -173,8 +177,7 @@ def list_runs(section: Section) -> list[Run]:
             _store=section.store,
             _layout=about["grid"],
         )
-        for about in found.values()
-        if set(about["elements"]) <= present
+        for about in descriptions(section, EXPRESSION)
     ]
     return sorted(runs, key=lambda run: (run.created, run.id), reverse=True)
 
@@ -211,7 +214,7 @@ def read_gene(
         path = SHARED_UNCERTAINTY.format(run_id)
         if where == "grid" or not (store / path).is_dir():
             raise SpotScopeError(f"The run '{run_id}' says nothing of its uncertainty.")
-    array = _open(store, path)
+    array = open_array(store, path)
     if where == "grid":
         return np.asarray(array[index if array.shape[0] > 1 else 0], np.float32)
     values = array[:] if array.ndim == 1 else array[:, index]
@@ -230,7 +233,7 @@ def read_spots(section: Section, run_id: str) -> NDArray[np.float32]:
     store = _store_of(section)
     if attributes_of(store / TABLE.format(run_id)).get(ATTRIBUTE) is None:
         raise _not_there(store, run_id, "spots")
-    values = _open(store, ARRAYS["spots", "expression"].format(run_id))[:]
+    values = open_array(store, ARRAYS["spots", "expression"].format(run_id))[:]
     _check_spots(section, run_id, len(values))
     return np.asarray(values, np.float32)
 
@@ -247,6 +250,27 @@ def _check_spots(section: Section, run_id: str, count: int) -> None:
             f"The run '{run_id}' was made for {count} spots but section '{section.name}' has"
             f" {section.n_spots}; predict again."
         )
+
+
+def descriptions(section: Section, kind: str) -> list[dict[str, Any]]:
+    """Return what the whole runs of one kind say of themselves; none without a store."""
+    if section.store is None:
+        return []
+    present = elements_of(section.store).keys()
+    found = {about["run"]: about for about in _descriptions(section.store)}
+    return [
+        about
+        for about in found.values()
+        if about.get("kind", EXPRESSION) == kind and set(about["elements"]) <= present
+    ]
+
+
+def open_array(store: Path | None, path: str) -> Any:
+    """Open an array of a store, to read."""
+    import zarr
+
+    assert store is not None
+    return zarr.open_array(store / path, mode="r")
 
 
 def _about(
@@ -301,13 +325,27 @@ def _move_in(stage: Path, store: Path, elements: list[str]) -> None:
             root.require_group(name.split("/")[0])
             (stage / name).rename(store / name)
             moved.append(store / name)
-        with _consolidating, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the spots' parquet file is no part of the hierarchy
-            zarr.consolidate_metadata(store)
+        consolidate(store)
     except BaseException:
         for path in moved:
             shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def remove_elements(section: Section, elements: list[str]) -> None:
+    """Take elements out of the section's store; a kill on the way leaves a run that is not whole.
+
+    Raises
+    ------
+    SpotScopeError
+        When the store cannot be written.
+    """
+    store = _store_of(section)
+    with said_plainly(store):
+        for name in elements:
+            if (store / name).is_dir():
+                shutil.rmtree(store / name)
+        consolidate(store)
 
 
 def _store_of(section: Section) -> Path:
@@ -323,12 +361,6 @@ def _descriptions(store: Path) -> list[dict[str, Any]]:
     """Return what the store's elements say of their runs."""
     said = (attributes.get(ATTRIBUTE) for attributes in elements_of(store).values())
     return [about for about in said if isinstance(about, dict) and "run" in about]
-
-
-def _open(store: Path, path: str) -> Any:
-    import zarr
-
-    return zarr.open_array(store / path, mode="r")
 
 
 def _slug(text: str) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from spotscope.data.cohort import folds_by_patient
+from spotscope.data.labelled import LabelledSpots
 from spotscope.data.places import Places
 from spotscope.errors import SpotScopeError
 from spotscope.methods.latent import cohort_labels
-from spotscope.methods.subtypes import labelled
 from spotscope.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spotscope.data.cohort import Cohort
-    from spotscope.methods.subtypes import SubtypePrediction
+    from spotscope.data.subtype_map import SubtypeMap
 
     Labels = NDArray[np.str_] | Sequence[str]
 
@@ -150,9 +150,7 @@ class SubtypeEvaluation:
 class Teller(Protocol):
     """What tells subtypes at places, such as `SubtypeClassifier`."""
 
-    def predict_subtypes(
-        self, places: Places, progress: Progress | None = None
-    ) -> SubtypePrediction:
+    def predict_subtypes(self, places: Places, progress: Progress | None = None) -> SubtypeMap:
         """Return the probability of each class at `places`."""
 
 
@@ -177,7 +175,7 @@ def evaluate_subtypes(
         When fewer than two patients are labelled.
     """
     progress = progress or Progress()
-    known = labelled(cohort)
+    known = LabelledSpots.among(cohort).cohort()
     if len(known.patients) < 2:
         raise SpotScopeError(
             f"Only patient {known.patients[0]} is labelled, so none can be held out; label"

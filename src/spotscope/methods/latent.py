@@ -274,8 +274,6 @@ def frozen(
     model: Any, kind: Kind, genes: Sequence[str], settings: LatentSettings, patients: list[str]
 ) -> LatentSpace:
     """Return the encoder of a trained scVI or scANVI, batch normalisation folded in."""
-    from torch import nn
-
     encoder = model.module.z_encoder
     dense = {f"layer{i}": _folded(layer) for i, layer in enumerate(encoder.encoder.fc_layers)}
     dense["mean"] = (encoder.mean_encoder.weight, encoder.mean_encoder.bias)

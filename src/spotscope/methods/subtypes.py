@@ -11,100 +11,52 @@ import copy
 import dataclasses
 import datetime
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from spotscope.data.cohort import Cohort, filter_spots
-from spotscope.data.places import Places
+from spotscope.data.labelled import LabelledSpots
+from spotscope.data.subtype_map import SubtypeMap
 from spotscope.encoders.base import Encoder, get_encoder
 from spotscope.errors import SpotScopeError
-from spotscope.files import write_json, written_beside
-from spotscope.methods.base import (
-    ARRAYS,
-    FORMAT,
-    PROVENANCE,
-    SETTINGS,
-    Provenance,
-    read_record,
-)
-from spotscope.methods.latent import cohort_labels
+from spotscope.methods.base import Provenance
+from spotscope.methods.familiarity import Familiarity
+from spotscope.methods.linear_head import LinearHead, fit_linear_head, softmax
 from spotscope.methods.pair_images import FrozenImages, PairImages, TrainedImages
+from spotscope.methods.subtype_files import read_classifier, write_classifier
+from spotscope.methods.subtype_network import (
+    Looked,
+    built,
+    check_classes,
+    go_on,
+    gone_on,
+    head_logits,
+    in_parts,
+    look,
+    projected,
+    projected_alike,
+    restored_network,
+    seen,
+    standardised,
+    standards_of,
+    training_data,
+)
+from spotscope.methods.subtype_settings import SubtypeSettings
 from spotscope.progress import Progress
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import nn
+    from pathlib import Path
 
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from spotscope.data.cohort import Cohort
+    from spotscope.data.places import Places
     from spotscope.methods.base import Arrays
     from spotscope.methods.contrastive import ContrastiveMethod
     from spotscope.training.classifier import ClassifierModel
-    from spotscope.training.data import TrainingData
 
-NAME = "subtypes"
-TITLE = "Subtype classifier"
-
-
-class SubtypeSettings(BaseModel):
-    """How subtypes are learnt."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    trunk: Literal["none", "last", "all"] = Field(
-        "none",
-        title="Image network",
-        description="Train none of it (frozen; quick on a CPU), its last stage, or all.",
-    )
-    start: Literal["auto", "trunk", "head"] = Field(
-        "auto",
-        title="After a pair",
-        description="Classify what the pair's image network gives, or its head to the joint space;"
-        " auto takes the head where the network was not trained.",
-    )
-    head: Literal["linear", "mlp"] = Field(
-        "linear", title="Classifier", description="One layer, or two."
-    )
-    balanced: bool = Field(
-        True, title="Balance", description="Let every class count the same, however rare."
-    )
-    epochs: int = Field(30, ge=1, title="Epochs", description="Passes over the labelled spots.")
-    batch_size: int = Field(64, ge=2, title="Batch", description="Spots at a time.")
-    learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="Of AdamW.")
-    weight_decay: float = Field(1e-2, ge=0, title="Weight decay", description="Of AdamW.")
-    augment: bool = Field(
-        True, title="Vary patches", description="Flips, quarter turns and stain, if trained."
-    )
-    seed: int = Field(0, ge=0, title="Seed", description="The same seed, the same classifier.")
-    device: str = Field("auto", title="Device", description="auto, cpu, cuda or mps.")
-
-
-@dataclasses.dataclass(frozen=True)
-class SubtypePrediction:
-    """Subtypes at places.
-
-    Attributes
-    ----------
-    classes
-        K names.
-    probabilities
-        (n, K) float32, rows sum to one.
-    places
-        Where.
-    provenance
-        Of the classifier, for JSON.
-    """
-
-    classes: list[str]
-    probabilities: NDArray[np.float32]
-    places: Places
-    provenance: dict[str, Any]
-
-    @property
-    def labels(self) -> NDArray[np.str_]:
-        """(n,) the most probable class of each place."""
-        return np.array(self.classes)[self.probabilities.argmax(axis=1)]
+_WARM_EPOCHS = 4  # a training that goes on takes this fraction of the epochs
 
 
 class SubtypeClassifier:
@@ -120,6 +72,9 @@ class SubtypeClassifier:
         A trained contrastive method, such as TPIRBAE, whose image side is gone on with.
     """
 
+    name: ClassVar[str] = "subtypes"
+    title: ClassVar[str] = "Subtype classifier"
+
     def __init__(
         self,
         settings: SubtypeSettings | dict[str, Any] | None = None,
@@ -128,97 +83,132 @@ class SubtypeClassifier:
     ) -> None:
         self.settings = SubtypeSettings.model_validate(settings or {})
         self.classes: list[str] = []
-        self.provenance = Provenance(NAME, TITLE)
+        self.provenance = Provenance(self.name, self.title)
         self.notes: list[str] = []
+        self.validation: dict[str, Any] | None = None
         self.images: PairImages
         self.model: ClassifierModel
+        self.known: Familiarity
         self._encoder = encoder
-        self._pretrained = pretrained
+        self.pretrained = pretrained
         self._after = pretrained.name if pretrained is not None else ""
 
-    def fit(self, cohort: Cohort, progress: Progress | None = None) -> Self:
+    @property
+    def frozen(self) -> bool:
+        """Whether the image side and a pair's projection stay as they are."""
+        return self.settings.trunk == "none"
+
+    def fit(
+        self,
+        cohort: Cohort,
+        progress: Progress | None = None,
+        *,
+        warm: SubtypeClassifier | None = None,
+    ) -> Self:
         """Learn from the labelled spots of `cohort`; the others are left out.
+
+        Parameters
+        ----------
+        warm
+            An earlier classifier to go on from, if it is of the same kind: its head is begun
+            with, classes matched by name.
 
         Raises
         ------
         SpotScopeError
             When fewer than two subtypes are labelled.
         """
+        progress, spots = progress or Progress(), LabelledSpots.among(cohort)
+        looked = self.look(spots, progress.part(0.0, 0.6))
+        return self.fit_spots(spots, looked, progress.part(0.6, 1.0), warm=warm)
+
+    def look(self, spots: LabelledSpots, progress: Progress) -> Looked | None:
+        """Return what the image side gives for `spots`; None when it is trained itself."""
+        self._start()
+        if isinstance(self.images, TrainedImages) and not self.frozen:
+            return None
+        return look(self.images, spots, self._device(), progress)
+
+    def fit_spots(
+        self,
+        spots: LabelledSpots,
+        looked: Looked | None,
+        progress: Progress | None = None,
+        *,
+        warm: SubtypeClassifier | None = None,
+    ) -> Self:
+        """Learn from labelled spots whose features were looked at before, see `look`."""
         import torch
 
-        from spotscope.training.augment import Augmentation
         from spotscope.training.classifier import weights_and_chance
-        from spotscope.training.engine import seeded, train
-        from spotscope.training.settings import TrainingSettings
+        from spotscope.training.engine import seeded
 
-        progress, settings = progress or Progress(), self.settings
-        cohort = labelled(cohort)
-        classes, codes = np.unique(cohort_labels(cohort), return_inverse=True)
-        self.classes = [str(name) for name in classes]
-        if len(self.classes) < 2:
-            raise SpotScopeError(
-                f"All labelled spots are '{self.classes[0]}', so there is nothing to tell apart;"
-                " add sections with other subtypes."
-            )
-        chosen = torch.from_numpy(codes.astype(np.int64))
-        told = weights_and_chance(chosen, len(self.classes), settings.balanced)
-        with seeded(settings.seed):
-            self._start(*told)
-        data, trained = self._data(cohort, chosen, progress.part(0.0, 0.3))
-        result = train(
-            trained,
-            data,
-            TrainingSettings(
-                epochs=settings.epochs,
-                batch_size=min(settings.batch_size, len(data)),
-                learning_rate=settings.learning_rate,
-                weight_decay=settings.weight_decay,
-                augmentation=Augmentation() if settings.augment and data.patches else None,
-                seed=settings.seed,
-                device=settings.device,
-            ),
-            progress=progress.part(0.3, 1.0),
+        progress, self.notes = progress or Progress(), []
+        self.classes = spots.classes
+        check_classes(self.classes)
+        codes = np.searchsorted(self.classes, spots.labels)
+        weights, chance = weights_and_chance(
+            torch.from_numpy(codes), len(self.classes), self.settings.balanced
         )
+        with seeded(self.settings.seed):
+            self._start()
+            self.model = built(
+                self.images,
+                self._projection(),
+                self.settings.head,
+                weights,
+                chance,
+                frozen=self.frozen,
+            )
+        if looked is not None:
+            self._standardise(looked)
+        warm = self._usable(warm)
+        progress.report(0.0, "Learning the subtypes")
+        if self.frozen and self.settings.head == "linear":
+            assert looked is not None
+            figures = self._solve(looked, codes, weights, warm, progress.part(0.0, 0.8))
+        else:
+            figures = self._train(spots, looked, codes, warm, progress.part(0.0, 0.8))
         self.model.eval()
-        self.notes = list(result.notes)
-        self.provenance = self._provenance(cohort, result.history[-1])
+        self._get_familiar(spots, looked, progress.part(0.8, 1.0))
+        self.provenance = self._provenance(spots, figures)
         return self
 
-    def predict_subtypes(
-        self, places: Places, progress: Progress | None = None
-    ) -> SubtypePrediction:
+    def predict_subtypes(self, places: Places, progress: Progress | None = None) -> SubtypeMap:
         """Return the probability of each class at `places`, from the image alone."""
         self._must_be_trained()
-        logits = self.images.embed(
-            self.model,  # type: ignore[arg-type]  # it is called as a pair's image side is
-            places,
-            _device(self.settings.device),
-            progress or Progress(),
-        ).astype(np.float64)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True)) if len(places) else logits
-        shares = odds / odds.sum(axis=1, keepdims=True)
-        probabilities = shares.reshape(len(places), -1).astype(np.float32)
-        return SubtypePrediction(self.classes, probabilities, places, self.record())
+        progress, told, far = progress or Progress(), [], []
+        parts = in_parts(self.images, places)
+        for number, part in enumerate(parts):
+            share = progress.part(number / len(parts), (number + 1) / len(parts))
+            found = seen(self.images, self.model.image_encoder, part, self._device(), share)
+            probabilities, distance = self.tell(found, share)
+            told.append(probabilities)
+            far.append(distance)
+        return SubtypeMap(self.classes, np.concatenate(told), np.concatenate(far), places)
+
+    def tell(
+        self, found: NDArray[np.float32], progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities (n, K) and distance (n,) of features that were looked at."""
+        if not len(found):
+            return np.zeros((0, len(self.classes)), np.float32), np.zeros(0, np.float32)
+        probabilities = softmax(head_logits(self.model, standardised(self.images, found)))
+        return probabilities, self.known.distance(found, progress)
 
     def record(self) -> dict[str, Any]:
-        """Return where the classifier comes from, and its classes, for JSON."""
+        """Return where the classifier comes from, its classes and its validation, for JSON."""
         return {
             **dataclasses.asdict(self.provenance),
             "classes": self.classes,
             "pretrained": self._after,
+            "validation": self.validation,
         }
 
     def save(self, folder: str | Path) -> None:
         """Write the classifier to a folder: safetensors and JSON."""
-        from safetensors.numpy import save_file
-
         self._must_be_trained()
-        with written_beside(Path(folder)) as beside:
-            beside.mkdir()
-            arrays = {name: np.ascontiguousarray(value) for name, value in self._arrays().items()}
-            save_file(arrays, beside / ARRAYS)
-            write_json(beside / SETTINGS, self.settings.model_dump(mode="json"))
-            write_json(beside / PROVENANCE, {"format": FORMAT, **self.record()})
+        write_classifier(folder, self._arrays(), self.settings, self.record())
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -229,189 +219,192 @@ class SubtypeClassifier:
         SpotScopeError
             When it is no subtype classifier, of a newer version, or not whole.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        record = read_record(folder)
-        if record["method"] != NAME:
-            raise SpotScopeError(
-                f"The model in '{folder}' predicts expression ('{record['method']}'), not"
-                " subtypes; use it with `spotscope predict`."
-            )
-        try:
-            found = cls(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        with read_classifier(folder, cls.name) as (settings, record, arrays):
+            found = cls(json.loads(settings))
             known = {each.name for each in dataclasses.fields(Provenance)}
             found.provenance = Provenance(**{k: v for k, v in record.items() if k in known})
             found.classes, found._after = record["classes"], record["pretrained"]
-            found._restore(load_file(folder / ARRAYS))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise SpotScopeError(
-                f"The subtype classifier in '{folder}' is damaged ({error}); copy or train it"
-                " again."
-            ) from error
+            found.validation = record.get("validation")
+            found._restore(arrays)
         return found
 
     # -- inside
 
-    def _start(self, class_weights: Any, chance: float) -> None:
-        """Set the image side and the untrained head."""
+    def _start(self) -> None:
+        """Set the image side as it is before any training."""
+        trunk = self.settings.trunk
+        if self.pretrained is not None:
+            self.images = gone_on(self.pretrained, trunk)
+            return
+        encoder = self._encoder
+        self._encoder = encoder if isinstance(encoder, Encoder) else get_encoder(encoder)
+        self.images = PairImages.of(self._encoder, trunk)
+
+    def _projection(self) -> nn.Module:
+        """Return the pair's head to the joint space, or what hands features on."""
         from torch import nn
 
-        trunk = self.settings.trunk
-        projection: nn.Module = nn.Identity()
-        if self._pretrained is None:
-            encoder = self._encoder
-            encoder = encoder if isinstance(encoder, Encoder) else get_encoder(encoder)
-            self._encoder = encoder
-            self.images = PairImages.of(encoder, trunk)
-        else:
-            self.images = _gone_on(self._pretrained, trunk)
-            if self._through_head():
-                projection = copy.deepcopy(self._pretrained.model.image_head)
-        self.model = self._built(projection, class_weights, chance)
-
-    def _through_head(self) -> bool:
         start = self.settings.start
-        return start == "head" or (start == "auto" and isinstance(self.images, FrozenImages))
+        through = start == "head" or (start == "auto" and isinstance(self.images, FrozenImages))
+        if self.pretrained is None or not through:
+            return nn.Identity()
+        return copy.deepcopy(self.pretrained.model.image_head)
 
-    def _built(self, projection: nn.Module, weights: Any, chance: float = 0.0) -> ClassifierModel:
-        from spotscope.training.classifier import ClassifierModel, classifier_head
+    def _standardise(self, looked: Looked) -> None:
+        """Settle the standardisation, unless it is a pair's."""
+        if self.pretrained is None and isinstance(self.images, FrozenImages):
+            self.images.mean = looked.mean.astype(np.float32)
+            self.images.scale = looked.scale.astype(np.float32)
 
-        network, width = self.images.network()
-        width = int(getattr(projection, "width", width))
-        return ClassifierModel(
-            network,
-            projection,
-            classifier_head(self.settings.head, width, len(self.classes)),
-            weights,
-            chance,
-            frozen_projection=self.settings.trunk == "none",
+    def _usable(self, warm: SubtypeClassifier | None) -> SubtypeClassifier | None:
+        """Return the earlier classifier if this one can begin with its head."""
+        if warm is None or not warm.classes:
+            return None
+        same = (
+            warm.settings.head == self.settings.head
+            and warm.provenance.encoder_fingerprint == self._before().encoder_fingerprint
+            and projected_alike(warm.model, self.model)
         )
+        if not same:
+            self.notes.append(
+                "The earlier classifier looks at the image in another way, so this one was learnt"
+                " from the beginning."
+            )
+        return warm if same else None
 
-    def _data(
-        self, cohort: Cohort, classes: Any, progress: Progress
-    ) -> tuple[TrainingData, ClassifierModel]:
-        """Return the labelled spots, and what is trained on them: frozen trunks run once."""
+    def _solve(
+        self,
+        looked: Looked,
+        codes: NDArray[np.intp],
+        weights: Tensor,
+        warm: SubtypeClassifier | None,
+        progress: Progress,
+    ) -> dict[str, float]:
+        """Find the best single layer on what does not change."""
         import torch
 
-        from spotscope.training.classifier import ClassifierModel
-        from spotscope.training.data import SpotTable, TrainingData
-        from spotscope.training.frozen import FeatureTable, FrozenFeatures
-
-        table, sections = SpotTable(classes), cohort.section_of.astype(np.int64)
-        images, model = self.images, self.model
-        if not isinstance(images, TrainedImages) or self.settings.trunk != "none":
-            shown = images.training(cohort, table, progress)
-            return TrainingData(shown.spots, sections, shown.patches), model
-        seen = [
-            images.through(
-                model,  # type: ignore[arg-type]
-                model.image_encoder,
-                Places.on_spots(section),
-                _device(self.settings.device),
-                progress.part(i / len(cohort.sections), (i + 1) / len(cohort.sections)),
-            )
-            for i, section in enumerate(cohort.sections)
-        ]
-        features = FeatureTable(table, torch.from_numpy(np.concatenate(seen)))
-        trained = ClassifierModel(
-            FrozenFeatures(),
-            model.projection,
-            model.head,
-            model.class_weights,
-            model.chance,
-            frozen_projection=True,
+        inputs = projected(self.model, standardised(self.images, looked.features))
+        start = None if warm is None else self._begun(warm)
+        head = fit_linear_head(
+            inputs, codes, weights.numpy(), self.settings.decay, start, progress
         )
-        return TrainingData(features, sections), trained
+        found = {"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)}
+        self.model.head.load_state_dict(found)
+        chance = float(self.model.chance)
+        return {
+            "loss": head.loss,
+            "chance": chance,
+            "accuracy": head.accuracy,
+            "steps": head.steps,
+        }
 
-    def _provenance(self, cohort: Cohort, last: dict[str, float]) -> Provenance:
-        if self._pretrained is not None:
-            before = self._pretrained.provenance
-        else:
-            encoder = self._encoder
-            assert isinstance(encoder, Encoder)
-            before = Provenance(
-                NAME,
-                TITLE,
-                encoder=encoder.name,
-                encoder_fingerprint=encoder.fingerprint,
-                patch_um=encoder.patch_um,
-                patch_px=encoder.patch_px,
-            )
+    def _begun(self, warm: SubtypeClassifier) -> LinearHead:
+        """Return the earlier classifier's head for our standardisation and our classes."""
+        state = {k: v.numpy() for k, v in warm.model.head.state_dict().items()}
+        head = LinearHead(*(state[k].astype(np.float64) for k in ("weight", "bias")))
+        if self.pretrained is None:
+            head = head.before(*standards_of(warm.images)).after(*standards_of(self.images))
+        rows = [warm.classes.index(name) if name in warm.classes else -1 for name in self.classes]
+        padded = np.vstack([head.weight, np.zeros(head.weight.shape[1])])[rows]
+        return LinearHead(padded, np.append(head.bias, head.bias.min())[rows])
+
+    def _train(
+        self,
+        spots: LabelledSpots,
+        looked: Looked | None,
+        codes: NDArray[np.intp],
+        warm: SubtypeClassifier | None,
+        progress: Progress,
+    ) -> dict[str, float]:
+        """Train what is not at its optimum in one step, epoch by epoch."""
+        import torch
+
+        from spotscope.training.augment import Augmentation
+        from spotscope.training.engine import train
+        from spotscope.training.settings import TrainingSettings
+
+        settings, epochs = self.settings, self.settings.epochs
+        if warm is not None:
+            go_on(self.model, warm.model, self.classes, warm.classes)
+            epochs = max(1, epochs // _WARM_EPOCHS)
+        told = torch.from_numpy(codes.astype(np.int64))
+        data, trained = training_data(
+            self.images, self.model, spots, told, looked, progress.part(0.0, 0.2)
+        )
+        result = train(
+            trained,
+            data,
+            TrainingSettings(
+                epochs=epochs,
+                batch_size=min(settings.batch_size, len(data)),
+                learning_rate=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                augmentation=Augmentation() if settings.augment and data.patches else None,
+                seed=settings.seed,
+                device=settings.device,
+            ),
+            progress=progress.part(0.2, 1.0),
+        )
+        self.notes += result.notes
+        return result.history[-1]
+
+    def _get_familiar(
+        self, spots: LabelledSpots, looked: Looked | None, progress: Progress
+    ) -> None:
+        """Keep what was trained on, to tell how far a place is from it."""
+        if looked is None:
+            share = progress.part(0.0, 0.9)
+            looked = look(self.images, spots, self._device(), share, self.model.image_encoder)
+        self.known = Familiarity.learn(looked.features, self.settings.seed, progress)
+
+    def _before(self) -> Provenance:
+        """Return where the image side comes from."""
+        if self.pretrained is not None:
+            return self.pretrained.provenance
+        encoder = self._encoder
+        assert isinstance(encoder, Encoder)
+        return Provenance(
+            self.name,
+            self.title,
+            encoder=encoder.name,
+            encoder_fingerprint=encoder.fingerprint,
+            patch_um=encoder.patch_um,
+            patch_px=encoder.patch_px,
+        )
+
+    def _provenance(self, spots: LabelledSpots, figures: dict[str, float]) -> Provenance:
+        before, told = self._before(), ("loss", "chance", "accuracy")
+        used = [spots.sections[number] for number in np.unique(spots.section_of)]
+        sections, patients = ({getattr(s, k) for s in used} for k in ("name", "patient"))
         return dataclasses.replace(
             before,
-            method=NAME,
-            title=TITLE,
-            training_sections=sorted({*before.training_sections, *cohort.names}),
-            training_patients=sorted({*before.training_patients, *cohort.patients}),
-            n_spots=cohort.n_spots,
+            method=self.name,
+            title=self.title,
+            training_sections=sorted({*before.training_sections, *sections}),
+            training_patients=sorted({*before.training_patients, *patients}),
+            n_spots=len(spots),
             seed=self.settings.seed,
-            scores={k: float(v) for k, v in last.items() if k in ("loss", "chance", "accuracy")},
+            scores={name: float(figures[name]) for name in told if name in figures},
+            notes=list(self.notes),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
+    def _device(self) -> str:
+        from spotscope.training.settings import TrainingSettings
+
+        return TrainingSettings(1, 2, device=self.settings.device).chosen_device()
+
     def _arrays(self) -> Arrays:
         weights = {f"net.{k}": v.cpu().numpy() for k, v in self.model.state_dict().items()}
-        return {**weights, **self.images.arrays()}
+        return {**weights, **self.images.arrays(), **self.known.arrays()}
 
     def _restore(self, arrays: Arrays) -> None:
-        import torch
-        from torch import nn
-
-        from spotscope.nets.projection import ProjectionHead
-
         self.images = PairImages.restored(self.provenance, self.settings.trunk, arrays)
-        projection: nn.Module = nn.Identity()
-        if (first := arrays.get("net.projection.project.weight")) is not None:
-            projection = ProjectionHead(first.shape[1], first.shape[0])
-        self.model = self._built(projection, torch.ones(len(self.classes)))
-        weights = {
-            k.removeprefix("net."): torch.from_numpy(np.array(v))
-            for k, v in arrays.items()
-            if k.startswith("net.")
-        }
-        self.model.load_state_dict(weights)
-        self.model.eval()
+        self.model = restored_network(
+            self.images, arrays, self.settings.head, len(self.classes), frozen=self.frozen
+        )
+        self.known = Familiarity.restored(arrays)
 
     def _must_be_trained(self) -> None:
         if not self.classes:
             raise SpotScopeError("The classifier is not trained yet; train it or load one first.")
-
-
-def labelled(cohort: Cohort) -> Cohort:
-    """Return the sections of `cohort` that have labels, with their labelled spots alone.
-
-    Raises
-    ------
-    SpotScopeError
-        When no spot is labelled.
-    """
-    known = [s for s in cohort.sections if s.labels is not None and (s.labels.codes >= 0).any()]
-    if not known:
-        raise SpotScopeError(
-            "No spot of these sections has a subtype; import labels with the sections, or draw"
-            " regions and save them as labels."
-        )
-    return Cohort(tuple(filter_spots(section, labelled=True) for section in known))
-
-
-def _gone_on(method: ContrastiveMethod, trunk: Literal["none", "last", "all"]) -> PairImages:
-    """Return the image side of a trained pair, to be trained further without changing the pair."""
-    images = method.images
-    if type(images) is FrozenImages:
-        return images
-    if type(images) is TrainedImages:
-        module: Any = copy.deepcopy(method.model.image_encoder.trunk)
-        source = dataclasses.replace(images.source, module=module)
-        return TrainedImages(source, images.patch_um, trunk)
-    raise SpotScopeError(
-        f"The image side of '{method.name}' needs a place's neighbours, so a classifier of single"
-        " patches cannot go on from it; use clip, bleep, mclstexp or tpirbae."
-    )
-
-
-def _device(device: str) -> str:
-    from spotscope.training.settings import TrainingSettings
-
-    return TrainingSettings(epochs=1, batch_size=2, device=device).chosen_device()
