@@ -155,3 +155,19 @@ def test_the_same_seed_trains_the_same_model(split: tuple[Cohort, Cohort]) -> No
         for seed in (1, 1)
     )
     np.testing.assert_array_equal(first.expression, second.expression)
+
+
+@pytest.mark.parametrize("name", ["clip", "bleep", "st_gchb", "tpirbae"])
+def test_the_settings_say_the_temperature_and_length_that_are_used(name: str) -> None:
+    method = get_method(name)
+    ours, published = (method.Settings(paper_compat=compat) for compat in (False, True))
+    assert (ours.temperature, ours.normalise) == (0.1, True)
+    assert (published.temperature, published.normalise) == (1.0, False)
+    for settings in (ours, published):
+        assert method.Settings.model_validate(settings.model_dump()) == settings
+        loss = method(settings, encoder="stain").loss()
+        assert loss.normalise == settings.normalise
+        used = (loss.temperature, loss.target_temperature)
+        assert settings.temperature in [pytest.approx(float(t)) for t in used if t is not None]
+    set_ = method.Settings(paper_compat=True, temperature=0.3, normalise=True)
+    assert (set_.temperature, set_.normalise) == (0.3, True)

@@ -7,7 +7,9 @@ reference spots. See docs/methods/bleep.md for what differs and why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, model_validator
 
 from spotscope.methods.contrastive import ContrastiveMethod, ContrastiveSettings
 
@@ -19,25 +21,35 @@ if TYPE_CHECKING:
     from spotscope.nets.contrastive import ContrastiveLoss
     from spotscope.training.data import SpotTable
 
-SOFT = 0.1
-"""Temperature for embeddings of length one: similarities of -1 to 1 need a small one to tell a
-pair from the rest, and targets that are soft but not flat."""
-
 
 class BleepSettings(ContrastiveSettings):
     """Settings of `bleep`: AdamW 1e-3 / 1e-3, batches of 256, 4 epochs, 50 neighbours."""
 
-    @property
-    def unit_length(self) -> bool:
-        """Whether embeddings are scaled to length one: not as published, else always."""
-        return self.normalise or not self.paper_compat
+    temperature: float = Field(
+        0.1,
+        gt=0,
+        title="Temperature",
+        description="Divides the similarities; those of embeddings of length one, -1 to 1, need a"
+        " small one to tell a pair from the rest.",
+    )
+    normalise: bool = Field(
+        True, title="Unit length", description="Whether embeddings are scaled to length one."
+    )
 
-    @property
-    def chosen_temperature(self) -> float:
-        """The temperature set, or for unit length one that suits it."""
-        if "temperature" in self.model_fields_set or not self.unit_length:
-            return self.temperature
-        return SOFT
+    PUBLISHED: ClassVar[dict[str, Any]] = {"normalise": False}
+    """What `paper_compat` means for settings that are not set themselves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, content: Any) -> Any:
+        """Make what follows from other settings plain, so that a saved model says what it used."""
+        if not isinstance(content, dict):
+            return content
+        if content.get("paper_compat"):
+            content = {**cls.PUBLISHED, **content}
+        if content.get("normalise", True) is False:  # similarities go up to the width then
+            content = {"temperature": 1.0, **content}
+        return content
 
 
 class BleepMethod(ContrastiveMethod):
@@ -75,7 +87,7 @@ class BleepMethod(ContrastiveMethod):
         settings = self.settings
         return ContrastiveLoss(
             "soft_target",
-            temperature=settings.chosen_temperature,
-            normalise=settings.unit_length,
+            temperature=settings.temperature,
+            normalise=settings.normalise,
             published=settings.paper_compat,
         )

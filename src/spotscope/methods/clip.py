@@ -34,6 +34,6 @@ class ClipMethod(BleepMethod):
         settings = self.settings
         return ContrastiveLoss(
             "hard",
-            temperature=settings.chosen_temperature,
-            normalise=settings.unit_length,
+            temperature=settings.temperature,
+            normalise=settings.normalise,
         )

@@ -10,7 +10,7 @@ why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -87,18 +87,17 @@ class StGchbSettings(BleepSettings):
         """Neighbours by number: as set, six as published, else None for all within the reach."""
         return self.nearest or (NEAREST if self.paper_compat else None)
 
+    PUBLISHED: ClassVar[dict[str, Any]] = {"normalise": False, "bottleneck": "both"}
+
     @property
     def sides(self) -> tuple[Side, ...]:
-        """The sides with a bottleneck; as published both, unless set."""
-        chosen = self.bottleneck
-        if self.paper_compat and "bottleneck" not in self.model_fields_set:
-            chosen = "both"
+        """The sides with a bottleneck."""
         sides: dict[str, tuple[Side, ...]] = {
             "spots": ("spot",),
             "both": ("spot", "image"),
             "none": (),
         }
-        return sides[chosen]
+        return sides[self.bottleneck]
 
 
 class StGchbMethod(ContrastiveMethod):
@@ -189,11 +188,11 @@ class StGchbMethod(ContrastiveMethod):
         if settings.paper_compat:  # its temperature is the targets' alone
             return ContrastiveLoss(
                 "alignment",
-                normalise=settings.unit_length,
-                target_temperature=settings.chosen_temperature,
+                normalise=settings.normalise,
+                target_temperature=settings.temperature,
             )
         return ContrastiveLoss(
-            "soft_target", temperature=settings.chosen_temperature, normalise=settings.unit_length
+            "soft_target", temperature=settings.temperature, normalise=settings.normalise
         )
 
     def pretrain(self, cohort: Cohort, shown: Shown, progress: Progress) -> None:

@@ -123,13 +123,12 @@ class TpirbaeMethod(BleepMethod):
         from spotscope.nets.contrastive import ContrastiveLoss
 
         settings = self.settings
-        temperature = settings.chosen_temperature
         bare = settings.paper_compat and settings.contrast == "swsi"
         return ContrastiveLoss(
             LOSSES[settings.contrast],
-            temperature=temperature,
-            normalise=settings.unit_length,
-            target_temperature=1.0 if bare else temperature,
+            temperature=settings.temperature,
+            normalise=settings.normalise,
+            target_temperature=1.0 if bare else settings.temperature,
             published=settings.paper_compat,
         )
 
