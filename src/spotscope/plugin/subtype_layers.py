@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spotscope.annotate.learnt import UNSURE
 from spotscope.plugin import colours
 from spotscope.plugin.layers import colour_classes, metadata, picture_frame
-from spotscope.plugin.subtype_state import UNSURE
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Points

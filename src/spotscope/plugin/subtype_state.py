@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
+from spotscope.annotate.learnt import UNSURE, areas, decide, smoothed
 from spotscope.errors import SpotScopeError
 from spotscope.plugin import colours
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from spotscope.data.subtype_runs import SubtypeRun
     from spotscope.plugin.opened import OpenSection
     from spotscope.plugin.workspace import Workspace
-
-UNSURE = "unsure"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ToldPart:
 
     map: SubtypeMap
     codes: NDArray[np.intp]
-    areas: dict[str, tuple[int, float]]
+    areas: dict[str, tuple[int, float | None]]
 
     @property
     def grid(self) -> Grid:
@@ -110,8 +110,8 @@ class Told:
         """Return (name, colour, spots, mm²) of each class, and of what is unsure."""
         rows = []
         for name in [*self.classes, UNSURE]:
-            spots = self.on_spots.areas.get(name, (0, 0.0))[0] if self.on_spots else None
-            area = self.on_grid.areas.get(name, (0, 0.0))[1] if self.on_grid else None
+            spots = self.on_spots.areas[name][0] if self.on_spots else None
+            area = self.on_grid.areas[name][1] if self.on_grid else None
             rows.append((name, self.palette.get(name, colours.UNKNOWN_COLOUR), spots, area))
         return rows
 
@@ -139,8 +139,11 @@ class Subtypes:
     Parameters
     ----------
     workspace
-        Whose sections; its `changed` tells `subtype runs` and `subtypes`.
+        Whose sections; its `changed` tells `subtype runs` and `subtypes`. `pointed` tells what
+        is told under the mouse, a sentence or None.
     """
+
+    pointed = Signal(object)
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -232,8 +235,6 @@ class Subtypes:
         return self._maps[key]
 
     def _part(self, found: SubtypeMap | None) -> ToldPart | None:
-        from spotscope.annotate.learnt import areas, decide, smoothed
-
         if found is None:
             return None
         if self.settings.radius_um:
