@@ -46,7 +46,7 @@ def test_real_qupath_exports_keep_every_ring_class_and_colour(
         n_rings = sum(1 + len(p.interiors) for p in shapely.get_parts(original))
         if original.is_valid:
             assert len(copy.rings()) == n_rings
-            assert copy.geometry.equals_exact(original)
+            assert copy.geometry.equals_exact(shapely.transform(original, lambda xy: xy - 0.5))
         assert copy.geometry.equals_exact(region.geometry)
         assert copy.area_px == pytest.approx(original.area, rel=0.01)
 
@@ -113,6 +113,18 @@ def test_coordinates_in_another_unit_are_refused(tmp_path: Path) -> None:
         read_geojson(file, shape_px=(800, 1000))
 
 
+def test_micrometres_are_told_from_another_slide_and_can_be_taken(tmp_path: Path) -> None:
+    # 1000 × 800 px of 4 µm are 4000 × 3200 µm.
+    um = [[400, 400], [3600, 400], [3600, 3000], [400, 400]]
+    file = _collection(tmp_path / "a.geojson", um)
+    with pytest.raises(SpotScopeError, match="fit it in µm: import them with --unit um"):
+        read_geojson(file, shape_px=(800, 1000), mpp_um=4.0)
+    regions, _, _ = read_geojson(file, shape_px=(800, 1000), mpp_um=4.0, unit="um")
+    assert regions[0].geometry.bounds == (99.5, 99.5, 899.5, 749.5)
+    with pytest.raises(SpotScopeError, match="Nothing states how many µm"):
+        read_geojson(file, shape_px=(800, 1000), unit="um")
+
+
 def test_an_outline_that_crosses_itself_is_mended_and_said(tmp_path: Path) -> None:
     file = _collection(tmp_path / "a.geojson", [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]])
     regions, _, notes = read_geojson(file)
@@ -152,5 +164,5 @@ def test_ndpa_regions_are_measured_from_the_middle_of_the_slide(shared_data: Pat
     # (-350, -500) µm from the middle (1500, 2000) at 0.5 µm/px is (800, 1000)
     assert [r.subtype for r in regions] == ["Tumor"]
     assert colours == {"Tumor": "#ff0000"}
-    assert regions[0].geometry.bounds == (800.0, 1000.0, 1000.0, 1400.0)
+    assert regions[0].geometry.bounds == (799.5, 999.5, 999.5, 1399.5)
     assert notes

@@ -163,6 +163,8 @@ class AnnotationDocument:
     ) -> None:
         """Add regions and give the spots in them their classes, as one step.
 
+        A region with the id of one that is there, as a second import brings, takes its place.
+
         Parameters
         ----------
         title
@@ -191,7 +193,15 @@ class AnnotationDocument:
             grown = class_of_import(grown, name, (colours or {}).get(name))
         what = title or f"Draw {len(regions)} region{'s' if len(regions) != 1 else ''}"
         added = tuple(r if r.annotator else replace(r, annotator=who) for r in regions)
-        self._make(what, relabels=changes, added=added, classes=self._to(grown), group=group)
+        ids = {r.id for r in regions}
+        self._make(
+            what,
+            relabels=changes,
+            added=added,
+            removed=tuple(r for r in self.regions if r.id in ids),
+            classes=self._to(grown),
+            group=group,
+        )
 
     def remove_regions(self, ids: Iterable[str], *, unlabel: bool = False) -> None:
         """Remove regions; with `unlabel` the spots that still bear their class lose it."""

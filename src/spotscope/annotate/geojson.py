@@ -1,11 +1,17 @@
-"""GeoJSON both ways with QuPath, and other viewers' GeoJSON and NDPA in."""
+"""GeoJSON both ways with QuPath, and other viewers' GeoJSON and NDPA in.
+
+These files put the corner of pixel (0, 0) at 0 and this project its centre: half a pixel is taken
+off on the way in and put back on the way out, which doubles hold exactly.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import shapely
 from shapely.geometry import mapping, shape
 
@@ -17,18 +23,28 @@ from spotscope.files import write_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+Unit = Literal["px", "um"]
+
 
 def read_geojson(
-    path: Path, shape_px: tuple[int, int] | None = None
+    path: Path,
+    shape_px: tuple[int, int] | None = None,
+    *,
+    mpp_um: float | None = None,
+    unit: Unit = "px",
 ) -> tuple[list[Region], dict[str, str], list[str]]:
     """Read regions from GeoJSON: a FeatureCollection, a list of Features, or a bare Feature.
 
     Parameters
     ----------
     path
-        File of QuPath or of another viewer; coordinates are level-0 pixels (x, y).
+        File of QuPath or of another viewer; coordinates are (x, y).
     shape_px
         (rows, cols) of the slide, to catch coordinates that are not of it.
+    mpp_um
+        Micrometres per level-0 pixel of the slide.
+    unit
+        Of the coordinates: level-0 pixels or micrometres.
 
     Returns
     -------
@@ -38,9 +54,16 @@ def read_geojson(
     Raises
     ------
     SpotScopeError
-        When the file is not GeoJSON, holds no areas, or lies off the slide.
+        When the file is not GeoJSON, holds no areas, lies off the slide, or is in micrometres and
+        nothing states the slide's scale.
     """
     name = Path(path).name
+    if unit == "um" and mpp_um is None:
+        raise SpotScopeError(
+            f"Nothing states how many µm a pixel of this slide is, so the µm of '{name}' cannot be"
+            " placed; import the section with its scale (--mpp)."
+        )
+    px_per_unit = 1.0 if unit == "px" or mpp_um is None else 1 / mpp_um
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         features = list(_features(content))
@@ -51,6 +74,7 @@ def read_geojson(
     regions: list[Region] = []
     colours: dict[str, str] = {}
     skipped = crossing = 0
+    met = Counter(str(feature.get("id")) for feature in features)
     for feature in features:
         geometry = _geometry(feature, name)
         if geometry.geom_type not in ("Polygon", "MultiPolygon"):
@@ -64,8 +88,12 @@ def read_geojson(
         kept: dict[str, Any] = {"properties": properties}
         if "plane" in feature["geometry"]:
             kept["plane"] = feature["geometry"]["plane"]
-        given = {"id": str(feature["id"])} if _is_unique(feature, features) else {}
-        regions.append(Region(mended(geometry), subtype, extra=kept, **given))
+        # Old QuPath gave every object the id of its kind, which tells none apart.
+        own = str(feature.get("id"))
+        told = own not in ("None", "PathAnnotationObject") and met[own] == 1
+        given = {"id": own} if told else {}
+        area = _moved(mended(geometry), px_per_unit)
+        regions.append(Region(area, subtype, extra=kept, **given))
     notes = []
     if skipped:
         notes.append(f"{skipped} points and lines were left out: they have no area.")
@@ -74,7 +102,7 @@ def read_geojson(
     if not regions:
         raise SpotScopeError(f"'{name}' holds no areas to import; draw polygons and export again.")
     if shape_px is not None:
-        _check_on_slide(regions, shape_px, name)
+        _check_on_slide(regions, shape_px, name, mpp_um if unit == "px" else None)
     return regions, colours, notes
 
 
@@ -88,7 +116,9 @@ def write_geojson(
     """
     features = []
     for region in regions:
-        geometry = json.loads(json.dumps(mapping(region.geometry)))  # tuples to lists
+        geometry = json.loads(
+            json.dumps(mapping(shapely.transform(region.geometry, lambda xy: xy + 0.5)))
+        )  # tuples to lists
         if "plane" in region.extra:
             geometry["plane"] = region.extra["plane"]
         properties = dict(region.extra.get("properties", {}))
@@ -151,7 +181,7 @@ def read_ndpa(
         subtype = (view.findtext("title") or "").strip() or None
         if subtype and drawn.get("color"):
             colours.setdefault(subtype, str(drawn.get("color")).lower())
-        regions.append(Region(mended(shapely.Polygon(coordinates)), subtype))
+        regions.append(Region(_moved(mended(shapely.Polygon(coordinates))), subtype))
     if not regions:
         raise SpotScopeError(f"'{name}' holds no closed regions to import.")
     notes = [f"{skipped} points, lines and empty notes were left out."] if skipped else []
@@ -202,36 +232,43 @@ def _classification(properties: dict[str, Any]) -> tuple[str | None, str | None]
     return None, None
 
 
-def _is_unique(feature: dict[str, Any], features: list[dict[str, Any]]) -> bool:
-    """Old QuPath gave every object the id of its kind, which tells none apart."""
-    own = feature.get("id")
-    return (
-        own is not None
-        and own != "PathAnnotationObject"
-        and (sum(f.get("id") == own for f in features) == 1)
-    )
+def _moved(geometry: shapely.Geometry, px_per_unit: float = 1.0) -> shapely.Geometry:
+    """Return a geometry of a file in level-0 pixels with pixel centres on integers."""
+    return shapely.transform(geometry, lambda xy: xy * px_per_unit - 0.5)
 
 
-def _check_on_slide(regions: list[Region], shape_px: tuple[int, int], name: str) -> None:
+def _check_on_slide(
+    regions: list[Region], shape_px: tuple[int, int], name: str, mpp_um: float | None
+) -> None:
+    """Refuse regions that are not of this slide; `mpp_um` is None when µm are out of question."""
     rows, cols = shape_px
     slide = shapely.box(0, 0, cols, rows)
+    size = f"({cols} × {rows} px)"
+    low, high = np.split(shapely.total_bounds([r.geometry for r in regions]), 2)
     off = sum(not r.geometry.intersects(slide) for r in regions)
+    far = bool((low < -0.05 * max(rows, cols)).any() or (high > [cols * 1.05, rows * 1.05]).any())
+    if not off and not far:
+        return
+    if (
+        mpp_um is not None
+        and (low >= -0.5).all()
+        and (high <= np.array([cols, rows]) * mpp_um).all()
+    ):
+        raise SpotScopeError(
+            f"Regions of '{name}' reach over the slide's edge {size} and fit it in µm: import them"
+            " with --unit um."
+        )
     if off == len(regions):
         raise SpotScopeError(
-            f"All {off} regions of '{name}' lie off this slide ({cols} × {rows} px): they are of"
-            " another slide, or their coordinates are not pixels; export them in pixels."
+            f"All {off} regions of '{name}' lie off this slide {size}: they are of another slide;"
+            " choose the file that belongs to it."
         )
     if off:
         raise SpotScopeError(
-            f"{off} of {len(regions)} regions of '{name}' lie off this slide ({cols} × {rows} px);"
-            " choose the file that belongs to it."
+            f"{off} of {len(regions)} regions of '{name}' lie off this slide {size}; choose the"
+            " file that belongs to it, or take them out where they were drawn."
         )
-    lower, upper = (
-        shapely.total_bounds([r.geometry for r in regions])[:2],
-        shapely.total_bounds([r.geometry for r in regions])[2:],
+    raise SpotScopeError(
+        f"Regions of '{name}' reach far over the slide's edge {size}, so their coordinates are not"
+        " its pixels; export them in pixels of the full picture."
     )
-    if (lower < -0.05 * max(rows, cols)).any() or (upper > [cols * 1.05, rows * 1.05]).any():
-        raise SpotScopeError(
-            f"Regions of '{name}' reach far over the slide's edge ({cols} × {rows} px); their"
-            " coordinates may be µm or of another slide: export them in pixels."
-        )

@@ -35,7 +35,13 @@ def read_labels(path: Path, barcodes: Sequence[str]) -> dict[str, str | None]:
     """
     name = Path(path).name
     try:
-        table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
+        with Path(path).open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        # The commonest of the usual separators in the first line; pandas' own guess is slow.
+        separator = max("\t;,", key=first.count)
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        )
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise SpotScopeError(
             f"'{name}' is not a label table; export the category from Loupe Browser as CSV."

@@ -180,13 +180,16 @@ def read_vocabulary(path: Path) -> Vocabulary:
             f"'{Path(path).name}' is not a class file; export one from SpotScope or take"
             " classes.json of a QuPath project."
         ) from error
-    if isinstance(content, dict) and "pathClasses" in content:
-        return _from_qupath(content["pathClasses"])
-    if isinstance(content, dict) and isinstance(content.get("classes"), list):
-        return checked_vocabulary(checked_class(**c) for c in content["classes"])
+    try:
+        if isinstance(content["pathClasses" if "pathClasses" in content else "classes"], list):
+            if "pathClasses" in content:
+                return _from_qupath(content["pathClasses"])
+            return checked_vocabulary(checked_class(**c) for c in content["classes"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass  # said below
     raise SpotScopeError(
         f"'{Path(path).name}' holds no classes; it needs a list called 'classes' (SpotScope) or"
-        " 'pathClasses' (QuPath)."
+        " 'pathClasses' (QuPath), of names and colours."
     )
 
 
@@ -211,6 +214,21 @@ def colour_from_qupath(value: int | list[int]) -> str:
         red, green, blue = (int(v) & 0xFF for v in value[:3])
         return f"#{red:02x}{green:02x}{blue:02x}"
     return f"#{int(value) & 0xFFFFFF:06x}"
+
+
+def combined(mine: Vocabulary, theirs: Vocabulary) -> Vocabulary:
+    """Return my classes with theirs: a class of both takes their colour and keeps my key."""
+    grown = mine
+    for other in theirs.classes:
+        if grown.get(other.name) is not None:
+            grown = grown.changed(other.name, colour=other.colour)
+            continue
+        free = other.key is not None and other.key not in {c.key for c in grown.classes}
+        excluding = other.exclude and grown.excluded is None
+        grown = grown.with_class(other.name, other.colour, exclude=excluding)
+        if free:
+            grown = grown.changed(other.name, key=other.key)
+    return grown
 
 
 def class_of_import(vocabulary: Vocabulary, name: str, colour: str | None = None) -> Vocabulary:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spotscope.cli import data, models, regions, scores, subtypes, system, windows
+from spotscope.cli import annotating, data, models, regions, scores, subtypes, system, windows
 from spotscope.cli.running import Commands
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (data, models, scores, regions, subtypes, windows, system):
+for module in (data, annotating, models, scores, regions, subtypes, windows, system):
     module.register(app)
 
 
