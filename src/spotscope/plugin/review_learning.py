@@ -140,6 +140,7 @@ class Learning(QObject):
     """
 
     learnt = Signal(object)
+    ended = Signal()
 
     def __init__(
         self,
@@ -213,6 +214,7 @@ class Learning(QObject):
 
     def _on_ended(self) -> None:
         self._job = None
+        self.ended.emit()
 
     def _last_alike(self, plan: LearnPlan) -> Learnt | None:
         """Return what was learnt last, if the same kind was learnt from the same encoder."""

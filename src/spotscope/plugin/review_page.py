@@ -113,7 +113,10 @@ class ReviewPage(QWidget):
     def _show(self) -> None:
         review = self._workspace.review
         queue, target = review.queue, review.current
-        self.progress.setText(review.progress() if queue is not None else _HOW)
+        said = review.progress()
+        if queue is not None and target is None:
+            said += "; that was the last one." if queue.at > 0 else ""
+        self.progress.setText(said or _HOW)
         self.bar.setVisible(queue is not None)
         if queue is not None:
             self.bar.setRange(0, len(queue.targets))
@@ -125,7 +128,7 @@ class ReviewPage(QWidget):
         self.back.setEnabled(queue is not None and queue.at > 0)
         self._show_classes(target is not None)
         if target is not None:
-            self.here.setText(_said(target))
+            self.here.setText(_said(target, review.annotated(target)))
             self.accept.setText(f"Accept {target.told} (A)")
 
     def _show_classes(self, shown: bool) -> None:
@@ -168,10 +171,10 @@ _HOW = (
 )
 
 
-def _said(target: Target) -> str:
+def _said(target: Target, annotated: str | None) -> str:
     """Say what is known of a place."""
     lines = [f"<b>{target.told} {percent(target.probability)}</b>"]
-    lines.append(f"annotated {target.annotated}" if target.annotated else "not annotated")
+    lines.append(f"annotated {annotated}" if annotated else "not annotated")
     count = len(target.spots)
     lines.append(f"{count} spots" if count != 1 else "1 spot")
     if not count:
