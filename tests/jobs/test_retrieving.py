@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spotscope.data.places import Places
 from spotscope.data.store import open_section
 from spotscope.errors import SpotScopeError
 from spotscope.jobs.retrieving import neighbours_at, sections_at_hand, why_no_neighbours
@@ -101,4 +102,44 @@ def test_a_section_of_the_reference_is_refused(model, tiny_stores):
 
 def test_a_method_without_neighbours_says_so_in_a_sentence():
     assert "looks no measured spots up" in why_no_neighbours(get_method("ridge"))
-    assert why_no_neighbours(get_method("bleep")) is None
+    for name in ("bleep", "mclstexp", "tpirbae", "st_gchb", "clip", "knn"):
+        assert why_no_neighbours(get_method(name)) is None
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+def test_nearest_neighbours_name_their_spots_after_the_disk_too(
+    tiny_stores, tmp_path, colour_encoder, quick_encoder, similarity
+):
+    settings = {"panel": {"n_genes": 6}, "neighbours": 5, "similarity": similarity}
+    out = train_model(
+        "knn", [tiny_stores["A1"], tiny_stores["A2"]], tmp_path / "knn", settings=settings
+    )
+    b1 = open_section(tiny_stores["B1"])
+    knn = load_method(out, colour_encoder)
+    place = tuple(b1.centres_px[7])
+    answer = neighbours_at(knn, b1, place, knn.genes[2])
+    assert answer.metric == similarity
+    assert len(answer.neighbours) == 5
+    whole = knn.predict(Places.on_spots(b1))
+    assert answer.predicted == pytest.approx(whole.expression[7, 2], rel=1e-5)
+    assert answer.spread == pytest.approx(whole.uncertainty[7, 2], rel=1e-4)
+    weights = np.array([one.weight for one in answer.neighbours])
+    np.testing.assert_allclose(
+        weights @ [one.measured for one in answer.neighbours], answer.predicted, rtol=1e-5
+    )
+    similarities = [one.similarity for one in answer.neighbours]
+    assert similarities == sorted(similarities, reverse=True)
+    assert (similarities[0] <= 0) == (similarity == "euclidean")
+    truth = {name: open_section(tiny_stores[name]) for name in ("A1", "A2")}
+    for one in answer.neighbours:
+        row = list(truth[one.section].barcodes).index(one.barcode)
+        assert one.measured == pytest.approx(truth[one.section].expression([answer.gene])[row, 0])
+
+
+def test_nearest_neighbours_are_not_asked_of_a_training_section(
+    tiny_stores, tmp_path, colour_encoder, quick_encoder
+):
+    out = train_model("knn", [tiny_stores["A1"]], tmp_path / "knn", settings={"neighbours": 5})
+    a1 = open_section(tiny_stores["A1"])
+    with pytest.raises(SpotScopeError, match="'A1' is among this model's training spots"):
+        neighbours_at(load_method(out, colour_encoder), a1, (100.0, 100.0))

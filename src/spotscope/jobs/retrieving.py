@@ -95,11 +95,12 @@ class Answer:
 
 def why_no_neighbours(method: type[Method] | Method) -> str | None:
     """Return why a method has no spots to show, as a sentence, or None when it has."""
-    if hasattr(method, "retrieve"):
+    if hasattr(method, "spots_used"):
         return None
     return (
         f"{method.title} works a value out from the picture and looks no measured spots up, so"
-        " there are none to show; choose a model that predicts by retrieval, such as BLEEP."
+        " there are none to show; choose a model that predicts by retrieval, such as BLEEP or"
+        " nearest neighbours."
     )
 
 
@@ -149,24 +150,21 @@ def neighbours_at(
     if not (0 <= centre_px[0] < rows and 0 <= centre_px[1] < cols):
         raise SpotScopeError("This place lies beside the slide; click on the tissue.")
     place = Places(section, np.array([centre_px], np.float64))
-    found = method.retrieve(place, progress.part(0.0, 0.6))
-    index = found.neighbours.index[0]
-    names, barcodes = method.reference.describe(index)
+    (found,) = method.spots_used(place, progress.part(0.0, 0.6))
     column = method.genes.index(gene) if gene in method.genes else None
-    values = None if column is None else method.reference.expression[index, column].cpu().numpy()
-    similarities = found.neighbours.similarity[0].cpu().numpy()
     neighbours = [
         Neighbour(
-            str(names[k]),
-            str(barcodes[k]),
-            float(similarities[k]),
-            float(found.weights[0, k]),
-            None if values is None else float(values[k]),
+            str(found.sections[k]),
+            str(found.barcodes[k]),
+            float(found.similarity[k]),
+            float(found.weights[k]),
+            None if column is None else float(found.measured[k, column]),
         )
-        for k in range(len(names))
+        for k in range(len(found.sections))
     ]
     size_um = method.provenance.patch_um
-    for name in progress.part(0.6, 1.0).track(sorted(set(names)), "Cutting pictures"):
+    names = sorted({one.section for one in neighbours})
+    for name in progress.part(0.6, 1.0).track(names, "Cutting pictures"):
         known = next((one for one in sections if one.name == name), None)
         if known is not None:
             _fill_in(neighbours, known, gene, size_um, pictures, picture_px)
@@ -175,10 +173,10 @@ def neighbours_at(
         read_patches(section.slide, place.centres_px, size_um, picture_px)[0],
         size_um,
         neighbours,
-        method.reference.metric,
+        found.metric,
         gene,
-        None if column is None else float(found.expression[0, column]),
-        None if column is None else float(found.spread[0, column]),
+        None if column is None else float(found.expression[column]),
+        None if column is None else float(found.spread[column]),
     )
 
 

@@ -60,6 +60,10 @@ class AnandMethod(Method):
 
     Settings: ClassVar[type[MethodSettings]] = AnandSettings
     settings: AnandSettings
+    LEARNT: ClassVar[tuple[str, ...]] = ("mean", "spread")
+    """Arrays that `regress` leaves in attributes of these names, after an underscore."""
+    _mean: Floats
+    _spread: Floats
 
     def learn(self, cohort: Cohort, validation: Cohort | None, progress: Progress) -> None:
         """Fit the embedding on the training spots, then the regressor."""
@@ -167,11 +171,12 @@ class AnandMethod(Method):
     # -- on disk
 
     def arrays(self) -> Arrays:
-        """Return the embedding and the common parts; regressors add theirs."""
+        """Return the embedding, the common parts and what the regressor has learnt."""
         found: Arrays = {
             "residual": self._residual,
             "reach_um": np.array(self._embedding.reach_um),
             "library": np.array(self._library),
+            **{name: getattr(self, f"_{name}") for name in self.LEARNT},
         }
         if self._embedding.heat is not None:
             found |= {f"heat_{k}": v for k, v in vars(self._embedding.heat).items()}
@@ -197,6 +202,8 @@ class AnandMethod(Method):
 
         settings = self.settings
         heat = {k.removeprefix("heat_"): v for k, v in arrays.items() if k.startswith("heat_")}
+        for name in self.LEARNT:
+            setattr(self, f"_{name}", arrays[name])
         self._residual = arrays["residual"]
         self._library = float(arrays["library"].item())
         self._embedding = Embedding(

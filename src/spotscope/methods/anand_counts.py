@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from spotscope.data.cohort import Cohort
     from spotscope.data.places import Places
-    from spotscope.methods.base import Arrays, MethodSettings
+    from spotscope.methods.base import MethodSettings
     from spotscope.nets.glm import CountFit
     from spotscope.progress import Progress
 
@@ -52,6 +52,7 @@ class PoissonMethod(AnandMethod):
     name: ClassVar[str] = "poisson"
     title: ClassVar[str] = "Poisson regression (Anand et al.)"
     summary: ClassVar[str] = "count regression on 32-dimensional embeddings"
+    LEARNT: ClassVar[tuple[str, ...]] = ("mean", "spread", "weights", "bias", "low", "high")
 
     def _targets(self, cohort: Cohort) -> Floats:
         return np.concatenate(
@@ -119,24 +120,6 @@ class PoissonMethod(AnandMethod):
 
     def _expression(self, log_rate: Floats) -> Floats:
         return rate_to_expression(np.exp(log_rate), self._library)
-
-    def arrays(self) -> Arrays:
-        """Return the embedding and the count model."""
-        return super().arrays() | {
-            "mean": self._mean,
-            "spread": self._spread,
-            "weights": self._weights,
-            "bias": self._bias,
-            "low": self._low,
-            "high": self._high,
-        }
-
-    def restore(self, arrays: Arrays) -> None:
-        """Take them back."""
-        super().restore(arrays)
-        self._mean, self._spread = arrays["mean"], arrays["spread"]
-        self._weights, self._bias = arrays["weights"], arrays["bias"]
-        self._low, self._high = arrays["low"], arrays["high"]
 
 
 class NegativeBinomialMethod(PoissonMethod):

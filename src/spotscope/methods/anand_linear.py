@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spotscope.data.places import Places
-    from spotscope.methods.base import Arrays
     from spotscope.progress import Progress
 
 RIDGE_PENALTIES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -26,6 +25,8 @@ LASSO_PENALTIES = 10.0 ** np.arange(1.0, -7.1, -1.0)
 
 class _Penalised(AnandMethod):
     """A linear map per gene whose penalty is chosen per gene on held-out spots."""
+
+    LEARNT: ClassVar[tuple[str, ...]] = ("mean", "spread", "weights", "bias")
 
     @abstractmethod
     def path(self, inputs: Floats, outputs: Floats, progress: Progress) -> Floats:
@@ -66,21 +67,6 @@ class _Penalised(AnandMethod):
     def respond(self, inputs: Floats, places: Places) -> Floats:
         """Return the linear prediction."""
         return (inputs - self._mean) / self._spread @ self._weights + self._bias
-
-    def arrays(self) -> Arrays:
-        """Return the embedding and the linear map."""
-        return super().arrays() | {
-            "mean": self._mean,
-            "spread": self._spread,
-            "weights": self._weights,
-            "bias": self._bias,
-        }
-
-    def restore(self, arrays: Arrays) -> None:
-        """Take them back."""
-        super().restore(arrays)
-        self._mean, self._spread = arrays["mean"], arrays["spread"]
-        self._weights, self._bias = arrays["weights"], arrays["bias"]
 
 
 class LinearMethod(_Penalised):

@@ -52,6 +52,8 @@ class _Network(AnandMethod):
 
     Settings: ClassVar[type[MethodSettings]] = NetworkSettings
     settings: NetworkSettings
+    LEARNT: ClassVar[tuple[str, ...]] = ("mean", "spread", "level")
+    _level: Floats
 
     @abstractmethod
     def build(self, width_in: int, width_out: int) -> nn.Module:
@@ -162,22 +164,13 @@ class _Network(AnandMethod):
     def arrays(self) -> Arrays:
         """Return the embedding and the network's weights."""
         state = {f"network.{k}": v.numpy() for k, v in self._network.state_dict().items()}
-        return (
-            super().arrays()
-            | state
-            | {
-                "mean": self._mean,
-                "spread": self._spread,
-                "level": self._level,
-            }
-        )
+        return super().arrays() | state
 
     def restore(self, arrays: Arrays) -> None:
         """Take them back."""
         import torch
 
         super().restore(arrays)
-        self._mean, self._spread, self._level = (arrays[n] for n in ("mean", "spread", "level"))
         self._network = self.build(len(self._mean), len(self._level))
         state = {
             name.removeprefix("network."): torch.from_numpy(np.array(value))

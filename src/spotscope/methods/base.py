@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib
-import json
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spotscope.data.panels import PanelSettings, choose_panel
@@ -22,23 +20,26 @@ from spotscope.data.prediction import Prediction
 from spotscope.encoders.base import Encoder, get_encoder
 from spotscope.errors import SpotScopeError
 from spotscope.files import write_json, written_beside
+from spotscope.methods.reading import (
+    ARRAYS,
+    FORMAT,
+    GENES,
+    PROVENANCE,
+    SETTINGS,
+    Arrays,
+    read_arrays,
+    read_json,
+    read_record,
+)
 from spotscope.progress import Progress
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from spotscope.data.cohort import Cohort
     from spotscope.data.places import Places
 
-Arrays = dict[str, NDArray[Any]]
-
-FORMAT = 1
-"""Of the model folder; raised when an older SpotScope could not read it any more."""
 ENTRY_POINTS = "spotscope.methods"
-ARRAYS, SETTINGS, GENES, PROVENANCE = (
-    "model.safetensors",
-    "settings.json",
-    "genes.json",
-    "provenance.json",
-)
 # Imported when asked for: a method may stand on a heavy library.
 OURS = {
     "mean": "spotscope.methods.mean:MeanMethod",
@@ -279,12 +280,12 @@ class Method(ABC):
         try:
             known = {each.name for each in dataclasses.fields(Provenance)}
             provenance = Provenance(**{k: v for k, v in record.items() if k in known})
-            model = cls(_read_json(folder, SETTINGS), encoder or provenance.encoder or "auto")
+            model = cls(read_json(folder, SETTINGS), encoder or provenance.encoder or "auto")
             model.provenance, model.scores = provenance, provenance.scores
             if isinstance(encoder, Encoder):
                 model._check_encoder(encoder)
-            model.genes = [str(gene) for gene in _read_json(folder, GENES)]
-            model.restore(_read_arrays(folder))
+            model.genes = [str(gene) for gene in read_json(folder, GENES)]
+            model.restore(read_arrays(folder))
         except (TypeError, KeyError, ValueError) as error:
             raise SpotScopeError(
                 f"The model in '{folder}' is damaged ({error}); copy or train it again."
@@ -387,62 +388,6 @@ def load_method(folder: str | Path, encoder: str | Encoder | None = None) -> Met
             " installed here; install the package that adds it."
         ) from error
     return method.load(folder, encoder)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return the provenance of the model in a folder, without loading the model.
-
-    Raises
-    ------
-    SpotScopeError
-        When it is no model, or of a newer version.
-    """
-    if not (folder / PROVENANCE).is_file():
-        raise SpotScopeError(
-            f"'{folder}' is no model: it lacks '{PROVENANCE}'; name the folder that"
-            " `spotscope train` wrote."
-        )
-    record = _read_json(folder, PROVENANCE)
-    if not isinstance(record, dict) or not isinstance(record.get("method"), str):
-        raise SpotScopeError(f"'{folder / PROVENANCE}' does not say which method made the model.")
-    if int(record.get("format", 0)) > FORMAT:
-        made_by = record.get("versions", {}).get("spotscope", "a newer version")
-        raise SpotScopeError(
-            f"The model in '{folder}' was made by a newer SpotScope ({made_by}); update SpotScope"
-            " to use it."
-        )
-    return record
-
-
-def _read_json(folder: Path, name: str) -> Any:
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise _not_whole(folder, name) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SpotScopeError(
-            f"'{folder / name}' is damaged; copy or train the model again."
-        ) from error
-
-
-def _read_arrays(folder: Path) -> Arrays:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(folder / ARRAYS)
-    except FileNotFoundError as error:
-        raise _not_whole(folder, ARRAYS) from error
-    except SafetensorError as error:
-        raise SpotScopeError(
-            f"'{folder / ARRAYS}' is damaged; copy or train the model again."
-        ) from error
-
-
-def _not_whole(folder: Path, name: str) -> SpotScopeError:
-    return SpotScopeError(
-        f"The model in '{folder}' lacks '{name}'; copy the whole folder or train it again."
-    )
 
 
 def _imported(path: str) -> type[Method]:

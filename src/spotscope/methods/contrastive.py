@@ -8,7 +8,6 @@ the patch encoder ever sees the place, so a slide without expression will do.
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,6 +20,8 @@ from spotscope.errors import SpotScopeError
 from spotscope.files import cache_folder
 from spotscope.methods.base import Arrays, Method, MethodSettings
 from spotscope.methods.pair_images import PairImages, Shown
+from spotscope.methods.reading import packed, unpacked
+from spotscope.methods.used_spots import UsedSpots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,19 +222,37 @@ class ContrastiveMethod(Method):
             progress=progress.part(0.9, 1.0),
         )
 
+    def spots_used(self, places: Places, progress: Progress) -> list[UsedSpots]:
+        """Return the reference spots that each place is predicted from."""
+        found = self.retrieve(places, progress)
+        index = found.neighbours.index
+        sections, barcodes = self.reference.describe(index)
+        known = self.reference.expression.cpu().numpy()
+        return [
+            UsedSpots(
+                sections[row],
+                barcodes[row],
+                found.neighbours.similarity[row].cpu().numpy(),
+                self.settings.metric,
+                found.weights[row],
+                known[index[row].cpu().numpy()],
+                found.expression[row],
+                found.spread[row],
+            )
+            for row in range(len(index))
+        ]
+
     def arrays(self) -> Arrays:
         """Return the pair's weights and the reference."""
         index = self.reference
-        names = json.dumps([*index.section_names.tolist()])
-        spots = json.dumps(index.spots.tolist())
         return {
             **{f"net.{k}": v.cpu().numpy() for k, v in self.model.state_dict().items()},
             **self.images.arrays(),
             "reference.embeddings": index.embeddings.cpu().numpy(),
             "reference.expression": index.expression.cpu().numpy(),
             "reference.section": index.section_codes,
-            "reference.section_names": np.frombuffer(names.encode(), np.uint8),
-            "reference.spots": np.frombuffer(spots.encode(), np.uint8),
+            "reference.section_names": packed(index.section_names),
+            "reference.spots": packed(index.spots),
         }
 
     def restore(self, arrays: Arrays) -> None:
@@ -253,12 +272,12 @@ class ContrastiveMethod(Method):
         }
         self.model.load_state_dict(weights)
         self.model.eval()
-        names = np.array(json.loads(arrays["reference.section_names"].tobytes()), dtype=str)
+        names = np.array(unpacked(arrays["reference.section_names"]), dtype=str)
         self.reference = ReferenceIndex(
             np.array(arrays["reference.embeddings"]),
             np.array(arrays["reference.expression"]),
             names[arrays["reference.section"]].tolist(),
-            json.loads(arrays["reference.spots"].tobytes()),
+            unpacked(arrays["reference.spots"]),
             metric=self.settings.metric,
         )
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from spotscope.errors import SpotScopeError
 from spotscope.methods.base import Arrays, Method, MethodSettings
 from spotscope.methods.imaging import ImageSettings, cohort_features, place_features
 from spotscope.methods.linear import Projection
+from spotscope.methods.reading import packed, unpacked
+from spotscope.methods.used_spots import UsedSpots
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +70,8 @@ class KnnMethod(Method):
         self._expression = cohort.expression(self.genes)
         self._projection = Projection.fit(seen, self.settings.components, self.settings.seed)
         self._keys = self._projection.apply(seen).astype(np.float32)
+        self._sections = np.array(cohort.names)[cohort.section_of]
+        self._barcodes = np.concatenate([section.barcodes for section in cohort.sections])
         progress.report(1.0, "Fitted")
 
     def infer(
@@ -83,6 +88,43 @@ class KnnMethod(Method):
             nearest, shares = self._nearest(queries[part])
             expression[part], spread[part] = self._average(nearest, shares, progress)
         return expression, spread
+
+    def spots_used(self, places: Places, progress: Progress) -> list[UsedSpots]:
+        """Return the training spots that each place is predicted from.
+
+        Raises
+        ------
+        SpotScopeError
+            When the places are on a training section: its spots would find themselves.
+        """
+        if places.section.name in self._sections:
+            raise SpotScopeError(
+                f"Section '{places.section.name}' is among this model's training spots and would"
+                " find itself; ask on a section that the model was not trained on."
+            )
+        seen = place_features(places, self.encoder, self.settings, progress.part(0.0, 0.9))
+        queries = self._projection.apply(seen).astype(np.float32)
+        cosine = self.settings.similarity == "cosine"
+        found = []
+        for query in progress.part(0.9, 1.0).track(queries, "Comparing"):
+            nearest, shares = self._nearest(query[None])
+            distance = self._distances(query[None])[0]
+            order = np.argsort(distance[nearest[0]], kind="stable")
+            who = nearest[0][order]
+            expression, spread = self._average(nearest, shares, progress)
+            found.append(
+                UsedSpots(
+                    self._sections[who],
+                    self._barcodes[who],
+                    1 - distance[who] if cosine else -distance[who],
+                    self.settings.similarity,
+                    shares[0][order],
+                    self._expression[who],
+                    expression[0],
+                    spread[0],
+                )
+            )
+        return found
 
     def _nearest(
         self, queries: NDArray[np.float32]
@@ -130,12 +172,16 @@ class KnnMethod(Method):
             "components": self._projection.components,
             "keys": self._keys,
             "expression": self._expression,
+            "sections": packed(self._sections),
+            "barcodes": packed(self._barcodes),
         }
 
     def restore(self, arrays: Arrays) -> None:
         """Take them back."""
         self._projection = Projection(arrays["mean"], arrays["scale"], arrays["components"])
         self._keys, self._expression = arrays["keys"], arrays["expression"]
+        self._sections = np.array(unpacked(arrays["sections"]))
+        self._barcodes = np.array(unpacked(arrays["barcodes"]))
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

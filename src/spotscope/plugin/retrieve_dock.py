@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +25,9 @@ from spotscope.plugin import colours
 from spotscope.plugin.asked_place import AskedPlace
 from spotscope.plugin.model_pages import ModelPage
 from spotscope.plugin.recent import recent
+from spotscope.plugin.retrieve_words import PICTURES, said_here, said_of, said_used
 from spotscope.plugin.running import Job
-from spotscope.plugin.widgets import Dock, two_decimals, wrapped
+from spotscope.plugin.widgets import Dock, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from spotscope.plugin.opened import OpenSection
     from spotscope.progress import Progress
 
-PICTURES = 12
-"""Neighbours that are shown."""
 _PICTURE = 80  # pixels on the screen
 _STRIP = 8
 _SLOW_MS = 700
@@ -276,11 +274,11 @@ class RetrieveDock(Dock):
         if section is active and gene is not None:
             self._limits = section.limits(gene, self.workspace.run, self.workspace.percentiles)
         self.picture.setPixmap(self._pixmap(answer.patch, answer.predicted))
-        self.here.setText(_said_here(section, answer))
-        self.used.setText(_said_used(answer))
+        self.here.setText(said_here(section, answer))
+        self.used.setText(said_used(answer))
         for one in answer.neighbours[:PICTURES]:
             item = QListWidgetItem(
-                QIcon(self._pixmap(one.patch, one.measured)), _said(one, answer)
+                QIcon(self._pixmap(one.patch, one.measured)), said_of(one, answer)
             )
             item.setData(Qt.ItemDataRole.UserRole, one)
             item.setToolTip(
@@ -355,48 +353,3 @@ class RetrieveDock(Dock):
         camera.center = tuple(value * shown.mpp_um for value in centre_px)
         height = self.viewer.canvas.size[0] if hasattr(self.viewer, "canvas") else 600
         camera.zoom = height / (_AROUND * side_um)
-
-
-def _said_here(section: OpenSection, answer: Answer) -> str:
-    """Say what the model makes of the place, and what was measured there."""
-    gene = answer.gene
-    lines = [f"<b>This place</b> on {section.name}, {answer.patch_um:.0f} µm wide"]
-    if gene is None:
-        lines.append("Choose a gene in Genes to see its values.")
-    elif answer.predicted is None or answer.spread is None:
-        lines.append(f"The model does not predict {gene}.")
-    else:
-        spread = two_decimals(answer.spread)
-        lines.append(f"{gene} predicted {two_decimals(answer.predicted)} (± {spread})")
-    spot = section.spot_at(answer.centre_px)
-    if spot is not None and gene is not None and section.measures(gene):
-        lines.append(f"Measured here {two_decimals(float(section.measured(gene)[spot]))}")
-    if spot is not None and section.subtypes is not None:
-        names, codes = section.subtypes
-        if codes[spot] >= 0:
-            lines.append(names[codes[spot]])
-    return "<br>".join(lines)
-
-
-def _said(one: Neighbour, answer: Answer) -> str:
-    """Say what is known of a neighbour."""
-    alike = f"similarity {two_decimals(one.similarity)}"
-    if answer.metric == "euclidean":
-        alike = f"distance {two_decimals(-one.similarity)}"
-    lines = [f"{one.section} · {one.barcode}", one.subtype or "", alike]
-    if one.measured is not None:
-        lines.append(f"{answer.gene} measured {two_decimals(one.measured)}")
-    return "\n".join(filter(None, lines))
-
-
-def _said_used(answer: Answer) -> str:
-    """Say of what the prediction was made, in sum."""
-    used = answer.neighbours
-    sections = Counter(one.section for one in used)
-    said = f"Made from the {len(used)} measured spots that look most alike to the model: "
-    said += ", ".join(f"{count} on {name}" for name, count in sections.most_common(4))
-    subtypes = Counter(one.subtype for one in used if one.subtype)
-    if subtypes:
-        said += "; " + ", ".join(f"{count} {name}" for name, count in subtypes.most_common(3))
-    few = f" The nearest {PICTURES}:" if len(used) > PICTURES else " The nearest first:"
-    return f"{said}.{few}"
