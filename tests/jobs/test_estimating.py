@@ -20,8 +20,8 @@ def estimate(make_section, colour_encoder, monkeypatch):
     monkeypatch.setattr("spotscope.methods.base.get_encoder", lambda spec: colour_encoder)
     sections = [make_section("A1", "A")]
 
-    def estimate(**settings):
-        method = get_method("bleep")({"panel": {"n_genes": 6}, **settings}, "colour")
+    def estimate(name="bleep", **settings):
+        method = get_method(name)({"panel": {"n_genes": 6}, **settings}, "colour")
         return estimate_training(method, sections)
 
     return estimate
@@ -43,3 +43,16 @@ def test_time_grows_with_the_epochs(estimate):
     short, long = estimate(trainable="none", epochs=1), estimate(trainable="none", epochs=1000)
     assert long.seconds > short.seconds + 20
     assert estimate(epochs=2000).seconds > 20 * estimate(epochs=1).seconds
+
+
+@pytest.mark.parametrize("trainable", ["none", "all"])
+def test_the_latent_spaces_passes_are_counted(estimate, trainable):
+    def seconds(**settings):
+        return estimate("tpirbae", trainable=trainable, epochs=1, **settings).seconds
+
+    genes, few = seconds(latent="genes"), seconds(latent="scvi", latent_epochs=10)
+    many, labels = seconds(latent="scvi", latent_epochs=20_000), seconds(latent_epochs=20_000)
+    assert genes + 3 < few
+    # 30 spots, 6 genes: 0.1 ms a spot and epoch and little more.
+    assert many - few > 30
+    assert labels < 1.5 * many

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _SAMPLE = 16  # patches that are timed
 _BASE_BYTES = 600e6  # Python with its libraries
 _HEAD_SECONDS = 1e-3  # a spot and epoch where the image features are frozen, on two cores
+_LATENT_START_SECONDS = 5.0  # scvi-tools itself
+_LATENT_SECONDS, _LATENT_GENE_SECONDS = 1.0e-4, 1.5e-7  # scVI, a spot and epoch, on two cores
+_LABEL_EPOCH = 2.0  # scANVI's passes with the labels, in passes of scVI
 _TIMED_PATCHES = 4  # through a network that is trained
 
 
@@ -56,16 +59,17 @@ def estimate_training(method: Method, sections: Sequence[Section]) -> Estimate:
     spots = [Places.on_spots(section) for section in sections]
     genes = min(method.settings.panel.n_genes, min(len(section.genes) for section in sections))
     trained = _trained_network(method)
+    count = sum(len(part) for part in spots)
+    before = _latent_seconds(method, count, genes)
     if trained is None:
         found = _estimate(method, spots, genes)
         passes = getattr(method.settings, "epochs", 0) * found.places
-        return replace(found, seconds=found.seconds + _HEAD_SECONDS * passes)
-    count = sum(len(part) for part in spots)
+        return replace(found, seconds=found.seconds + before + _HEAD_SECONDS * passes)
     seconds, memory_bytes = _step_cost(trained, method.encoder.patch_px, method.settings, count)
     return Estimate(
         count,
         count,
-        seconds * count * getattr(method.settings, "epochs", 1),
+        before + seconds * count * getattr(method.settings, "epochs", 1),
         _BASE_BYTES + memory_bytes + 8.0 * count * genes,
     )
 
@@ -93,6 +97,17 @@ def _estimate(method: Method, parts: Sequence[Places], genes: int) -> Estimate:
         patches * _seconds_a_patch(method, parts[0]),
         _BASE_BYTES + 8.0 * count * values,
     )
+
+
+def _latent_seconds(method: Method, n_spots: int, n_genes: int) -> float:
+    """Return how long the latent space takes that a method learns first; 0 without one."""
+    settings: Any = method.settings
+    kind = getattr(settings, "latent", None)
+    if kind not in ("scvi", "scanvi"):
+        return 0.0
+    epochs = settings.latent_epochs + (kind == "scanvi") * _LABEL_EPOCH * settings.label_epochs
+    a_spot = _LATENT_SECONDS + _LATENT_GENE_SECONDS * n_genes
+    return _LATENT_START_SECONDS + a_spot * n_spots * epochs
 
 
 def _trained_network(method: Method) -> Any:
