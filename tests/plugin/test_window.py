@@ -31,7 +31,15 @@ def window(make_napari_viewer, qtbot, monkeypatch):
 def test_the_workspace_lays_out_tabs_on_the_right_and_quality_below(window, qtbot):
     main = frame(window, "Workspace").window()
     tabs = main.tabifiedDockWidgets(frame(window, "Workspace"))
-    assert {tab.windowTitle() for tab in tabs} == {"Open", "Genes", "Train", "Predict", "Retrieve"}
+    assert {tab.windowTitle() for tab in tabs} == {
+        "Open",
+        "Genes",
+        "Annotate",
+        "Review",
+        "Train",
+        "Predict",
+        "Retrieve",
+    }
     below = main.dockWidgetArea(frame(window, "Quality"))
     assert below == below.__class__.BottomDockWidgetArea
     assert docks.open_dock(window, "Genes") is docks.find_dock(window, "Genes")
@@ -60,7 +68,16 @@ def test_nothing_is_cut_in_a_small_window(window, c2, qtbot):
     show_section(window, c2)
     show_gene(window, "ERBB2")
     main = frame(window, "Workspace").window()
-    for name in ("Workspace", "Open", "Genes", "Train", "Predict", "Retrieve"):
+    for name in (
+        "Workspace",
+        "Open",
+        "Genes",
+        "Annotate",
+        "Review",
+        "Train",
+        "Predict",
+        "Retrieve",
+    ):
         dock = docks.open_dock(window, name)
         qtbot.wait(50)
         page = dock._stack.currentWidget()

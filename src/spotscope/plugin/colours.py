@@ -19,7 +19,10 @@ EXPRESSION_MAP = "viridis"
 _ERROR_STOPS = ("#053061", "#4393c3", "#f7f7f7", "#d6604d", "#67001f")
 
 UNKNOWN_COLOUR = "#9e9e9e"
-"""Grey: spots without a label, and what is off every scale."""
+"""Grey: what is unsure or off every scale, and classes that are not known."""
+
+UNLABELLED = (0.85, 0.85, 0.85, 0.45)
+"""Red, green, blue, alpha of spots without a label: the tissue that waits for one is seen."""
 
 PERCENTILES = (1.0, 99.0)
 """Of the measured values: the colour range until the user chooses another."""

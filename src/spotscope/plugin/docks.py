@@ -20,6 +20,8 @@ HOMES = {
     "Workspace": "spotscope.plugin.workspace_dock:WorkspaceDock",
     "Open": "spotscope.plugin.open_dock:OpenDock",
     "Genes": "spotscope.plugin.genes_dock:GenesDock",
+    "Annotate": "spotscope.plugin.annotate_dock:AnnotateDock",
+    "Review": "spotscope.plugin.review_dock:ReviewDock",
     "Train": "spotscope.plugin.train_dock:TrainDock",
     "Predict": "spotscope.plugin.predict_dock:PredictDock",
     "Retrieve": "spotscope.plugin.retrieve_dock:RetrieveDock",
@@ -27,7 +29,8 @@ HOMES = {
 }
 BELOW = ("Quality",)
 
-_WIDTH, _HEIGHT_BELOW = 370, 250
+_WIDTH, _HEIGHT_BELOW = 400, 250
+_TAB_STYLE = "QTabBar::tab { font-size: 8pt; padding: 3px 2px; margin: 0; min-width: 8px; }"
 
 
 def full_name(name: str) -> str:
@@ -86,10 +89,18 @@ def settle(widget: QWidget) -> bool:
     if others and window.dockWidgetArea(frame) == right:
         window.tabifyDockWidget(others[-1], frame)
         frame.raise_()
-        for bar in window.findChildren(QTabBar):
-            bar.setDrawBase(False)
+        _fit_tabs(window)
     window.resizeDocks([frame], [_WIDTH], Qt.Orientation.Horizontal)
     return True
+
+
+def _fit_tabs(window: QMainWindow) -> None:
+    """Write the names of all tabs out: eight of them have to stand side by side."""
+    for bar in window.findChildren(QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly):
+        bar.setDrawBase(False)
+        bar.setElideMode(Qt.TextElideMode.ElideNone)
+        if bar.styleSheet() != _TAB_STYLE:
+            bar.setStyleSheet(_TAB_STYLE)
 
 
 def give_height(widget: QWidget) -> None:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from spotscope.plugin import colours
+from spotscope.plugin.annotation_layers import AnnotationLayers
+from spotscope.plugin.annotation_tools import Tools
 from spotscope.plugin.layers import (
     ORDER,
+    VALUES,
     Role,
     described,
     find,
@@ -19,6 +22,7 @@ from spotscope.plugin.layers import (
     show_prediction,
     spots_layer,
 )
+from spotscope.plugin.review_drawing import ReviewDrawing
 from spotscope.plugin.subtype_layers import colour_told_spots, show_subtypes, subtype_layer
 from spotscope.plugin.workspace import Workspace
 
@@ -28,6 +32,12 @@ if TYPE_CHECKING:
     from napari.types import LayerDataTuple
 
     from spotscope.plugin.opened import OpenSection
+
+# What is new without anything of the values being drawn anew.
+_APART = {"annotations", "annotator", "annotation class", "tool", "selection"}
+
+_TOLD = "predicted subtype"
+_FADED = 0.4  # of a map's opacity while a place of it is looked at: the tissue tells
 
 _drawings: WeakKeyDictionary[Any, Drawing] = WeakKeyDictionary()
 
@@ -61,6 +71,9 @@ class Drawing:
 
         self.workspace = Workspace()
         self._viewer = ref(viewer)
+        self.annotations = AnnotationLayers(self)
+        self.tools = Tools(self)
+        self.review = ReviewDrawing(viewer, self.workspace)
         self._busy = False
         self._pointed: int | None = None
         self._fitted: tuple[Any, ...] = ()
@@ -86,8 +99,11 @@ class Drawing:
         return None if section is None else find(self.viewer.layers, section, role)
 
     def toggle_spots(self) -> None:
-        """Hide or show the spots, for a look at the tissue beneath."""
+        """Hide or show the spots or the map of subtypes, for a look at the tissue beneath."""
         role: Role = "error" if self.workspace.view == "error" else "spots"
+        told = self.workspace.subtypes.told() if self.workspace.view == _TOLD else None
+        if told is not None and told.on_grid is not None:
+            role = "subtypes"
         layer = self.layer(role)
         if layer is not None:
             layer.visible = not layer.visible
@@ -101,7 +117,10 @@ class Drawing:
                 self._remove_closed()
                 self._show_only_active()
             if self.workspace.section is not None:
-                self._draw(arrange=bool(what & {"section", "view", "run", "subtype runs"}))
+                if what - _APART or ("annotations" in what and "subtype" in self.workspace.view):
+                    self._draw(arrange=bool(what & {"section", "view", "run", "subtype runs"}))
+                if "annotations" in what:
+                    self.annotations.show_regions()
         finally:
             self._busy = False
 
@@ -118,13 +137,16 @@ class Drawing:
         if active is None:
             return
         for data in section_layers(active) if self.layer("slide") is None else []:
-            self._add(data)
+            self.add(data)
         for layer in self.viewer.layers:
             key = described(layer).get("section")
             if key is not None:
                 layer.visible = key == active.key
+        from spotscope.plugin.keys import bind_slide_keys
+
         slide = self.layer("slide")
         assert slide is not None
+        bind_slide_keys(slide, self)
         # With the slide chosen, single keys mean ours and not those of napari's point tools.
         self.viewer.layers.selection.active = slide
         self.viewer.canvas.overlays["scale_bar"].visible = True
@@ -147,7 +169,7 @@ class Drawing:
         on_map = view == "predicted" and run is not None and run.has_grid
         if view == "subtype":
             self._recolour_subtypes(active)
-        elif view == "predicted subtype":
+        elif view == _TOLD:
             shown = self._draw_told(active)
         elif gene is None or limits is None:
             self._clear_spots(active)
@@ -166,7 +188,7 @@ class Drawing:
             values = active.measured(gene) if values is None else values
             self._recolour("spots", values, limits, f"{gene} {view}")
         if arrange:
-            for role in ORDER[1:]:
+            for role in VALUES:
                 layer = self.layer(role)
                 if layer is not None:
                     layer.visible = role == shown
@@ -174,7 +196,7 @@ class Drawing:
     def _recolour(self, role: Role, values: Any, limits: tuple[float, float], name: str) -> None:
         active = self.workspace.section
         assert active is not None
-        layer = self.layer(role) or self._add(spots_layer(active, role))
+        layer = self.layer(role) or self.add(spots_layer(active, role))
         colour_map = colours.error_map() if role == "error" else colours.expression_map()
         recolour_spots(layer, active, values, limits, colour_map)
         self._describe(layer, f"{active.name} {name}")
@@ -186,8 +208,9 @@ class Drawing:
             self._describe(layer, f"{active.name} spots")
 
     def _recolour_subtypes(self, active: OpenSection) -> None:
-        layer = self.layer("spots") or self._add(spots_layer(active))
-        recolour_subtypes(layer, active)
+        layer = self.layer("spots") or self.add(spots_layer(active))
+        assert active.subtypes is not None
+        recolour_subtypes(layer, active, self.workspace.palette(active.subtypes[0]))
         self._describe(layer, f"{active.name} subtypes")
 
     def _draw_told(self, active: OpenSection) -> Role:
@@ -195,21 +218,25 @@ class Drawing:
         told = self.workspace.subtypes.told()
         assert told is not None
         opacity = self.workspace.subtypes.settings.opacity
+        if self.workspace.review.current is not None:
+            opacity *= _FADED
         if told.on_spots is not None:
-            spots = self.layer("spots") or self._add(spots_layer(active))
+            spots = self.layer("spots") or self.add(spots_layer(active))
             colour_told_spots(spots, active, told)
             self._describe(spots, f"{active.name} predicted subtypes of spots")
         if told.on_grid is None:
             return "spots"
-        layer = self.layer("subtypes") or self._add(subtype_layer(active, told))
+        layer = self.layer("subtypes") or self.add(subtype_layer(active, told))
         show_subtypes(layer, active, told, opacity)
+        trained = told.run.protocol == "trained on this section"
+        self._describe(layer, f"{active.name} predicted subtypes" + trained * " (trained on it)")
         return "subtypes"
 
     def _draw_map(self, gene: str, limits: tuple[float, float]) -> None:
         active, run = self.workspace.section, self.workspace.run
         assert active is not None
         assert run is not None
-        layer = self.layer("prediction") or self._add(prediction_layer(active, run))
+        layer = self.layer("prediction") or self.add(prediction_layer(active, run))
         show_prediction(layer, active, run, gene, limits)
         trained = run.protocol == "trained on this section"
         self._describe(layer, f"{active.name} {gene} predicted" + trained * " (trained on it)")
@@ -221,7 +248,7 @@ class Drawing:
         about["gene"] = self.workspace.gene
         about["run"] = self.workspace.run.id if self.workspace.run else None
 
-    def _add(self, data: LayerDataTuple) -> Layer:
+    def add(self, data: LayerDataTuple) -> Layer:
         """Add a layer in its place among the section's, and leave the choice of layer alone."""
         from napari.layers import Layer
 
@@ -241,6 +268,13 @@ class Drawing:
         if chosen is not None:
             layers.selection.active = chosen
         return layer
+
+    def remove(self, layer: Layer) -> None:
+        """Take a layer of ours away, and leave the choice of layer alone."""
+        chosen = self.viewer.layers.selection.active
+        self.viewer.layers.remove(layer)
+        if chosen is not None and chosen is not layer:
+            self.viewer.layers.selection.active = chosen
 
     def _guard(self, layer: Layer) -> None:
         """Keep spots where they were measured: napari's point tools would move them."""

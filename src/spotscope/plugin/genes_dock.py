@@ -282,7 +282,7 @@ class GenesDock(Dock):
         if section is None or section.subtypes is None:
             return
         names, codes = section.subtypes
-        palette = colours.subtype_colours(names)
+        palette = self.workspace.palette(names)
         classes = [
             (name, palette[name], int((codes == place).sum())) for place, name in enumerate(names)
         ]

@@ -26,9 +26,20 @@ if TYPE_CHECKING:
 KEY = "spotscope"
 """Under which a layer's metadata say whose layer it is."""
 
-Role = Literal["slide", "prediction", "subtypes", "spots", "error"]
-ORDER: tuple[Role, ...] = ("slide", "prediction", "subtypes", "spots", "error")
+Role = Literal["slide", "prediction", "subtypes", "spots", "error", "annotations", "sketch"]
+ORDER: tuple[Role, ...] = (
+    "slide",
+    "prediction",
+    "subtypes",
+    "spots",
+    "error",
+    "annotations",
+    "sketch",
+)
 """From below."""
+
+VALUES: tuple[Role, ...] = ("prediction", "subtypes", "spots", "error")
+"""Of which one is seen, as the view has it."""
 
 SPOT_OPACITY = 0.75
 MAP_OPACITY = 0.75
@@ -67,7 +78,7 @@ def slide_layer(opened: OpenSection) -> LayerDataTuple:
     return (
         opened.section.slide.dask_levels,
         {
-            **_frame(opened),
+            **frame(opened),
             "name": f"{opened.name} slide",
             "metadata": metadata(opened, "slide", alone=not opened.section.has_spots),
             "rgb": True,
@@ -91,7 +102,7 @@ def spots_layer(opened: OpenSection, role: Role = "spots") -> LayerDataTuple:
             "features": {"barcode": opened.section.barcodes},
             "blending": "translucent_no_depth",
         }
-        return opened.centres_px, {**_frame(opened), **about, **spots}, "points"
+        return opened.centres_px, {**frame(opened), **about, **spots}, "points"
     picture = picture_frame(opened, raster.origin_px, raster.step_px)
     blank = raster.image(np.zeros(opened.n_spots, np.float32))
     return blank, {**picture, **about, "contrast_limits": (0.0, 1.0)}, "image"
@@ -131,11 +142,11 @@ def recolour_spots(
     _show_picture(layer, opened.raster.image(values), limits, colour_map)
 
 
-def recolour_subtypes(layer: Points | Image, opened: OpenSection) -> None:
-    """Show the subtypes on the spots, in place."""
+def recolour_subtypes(layer: Points | Image, opened: OpenSection, palette: dict[str, str]) -> None:
+    """Show the subtypes on the spots in the colours of `palette`, in place."""
     assert opened.subtypes is not None
     names, codes = opened.subtypes
-    colour_classes(layer, opened, names, codes, colours.subtype_colours(names), without="none")
+    colour_classes(layer, opened, names, codes, palette, "none", colours.UNLABELLED)
 
 
 def colour_classes(
@@ -145,6 +156,7 @@ def colour_classes(
     codes: NDArray[np.intp],
     palette: dict[str, str],
     without: str,
+    without_rgba: tuple[float, float, float, float] | None = None,
 ) -> None:
     """Show classes on the spots, in place.
 
@@ -156,12 +168,14 @@ def colour_classes(
         `#rrggbb` by name.
     without
         What spots of no class are called.
+    without_rgba
+        Their colour; None takes the grey of what is unsure.
     """
     from napari.utils import Colormap
 
     table = np.array(
         [colours.hex_to_rgba(palette[name]) for name in names]
-        + [colours.hex_to_rgba(colours.UNKNOWN_COLOUR)]
+        + [without_rgba or colours.hex_to_rgba(colours.UNKNOWN_COLOUR)]
     )
     if opened.raster is None:
         # -1, unlabelled, takes the last one.
@@ -210,7 +224,7 @@ def _show_picture(
         layer.contrast_limits = limits
 
 
-def _frame(opened: OpenSection) -> dict[str, Any]:
+def frame(opened: OpenSection) -> dict[str, Any]:
     """Return the place of what is in level-0 pixels."""
     return {
         "scale": (opened.mpp_um, opened.mpp_um),
@@ -224,7 +238,7 @@ def picture_frame(
 ) -> dict[str, Any]:
     """Return the place of a picture of our own, whose pixels are `step_px` wide."""
     return {
-        **_frame(opened),
+        **frame(opened),
         "scale": (step_px * opened.mpp_um,) * 2,
         "translate": tuple(value * opened.mpp_um for value in origin_px),
         "blending": "translucent",

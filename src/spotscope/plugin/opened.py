@@ -40,6 +40,7 @@ class OpenSection:
         self.section = section
         self.runs: list[Run] = []
         self.subtype_runs: list[SubtypeRun] = []
+        self._shown_labels: tuple[list[str], NDArray[np.intp]] | None = None
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
         self.read_runs()
@@ -93,6 +94,16 @@ class OpenSection:
         return spot_pitch_px(self.section) or 1.0
 
     @cached_property
+    def spot_share_px(self) -> float:
+        """The area of the grid that one spot stands for, in square level-0 pixels."""
+        if self.n_spots < 2:
+            return self.diameter_px**2
+        distances, _ = self._tree.query(self.centres_px, k=min(7, self.n_spots))
+        near = (distances[:, 1:] < 1.25 * self.pitch_px).sum(axis=1)
+        # Six neighbours as near as the nearest: rows are shifted by half, and lie closer.
+        return self.pitch_px**2 * (np.sqrt(0.75) if np.percentile(near, 75) > 4 else 1.0)
+
+    @cached_property
     def diameter_px(self) -> float:
         """True width of a spot; half the pitch where nothing states it."""
         if self.section.spot_diameter_um:
@@ -106,9 +117,20 @@ class OpenSection:
             return None
         return SpotRaster.of(self.centres_px, self.diameter_px, self.pitch_px)
 
-    @cached_property
+    @property
     def subtypes(self) -> tuple[list[str], NDArray[np.intp]] | None:
-        """Names of the subtypes and each spot's place among them, -1 where unlabelled."""
+        """Names of the subtypes and each spot's place among them, -1 where unlabelled.
+
+        Those of the annotations, once they are open.
+        """
+        return self._shown_labels or self._stored_subtypes
+
+    def show_labels(self, names: list[str], codes: NDArray[np.intp]) -> None:
+        """Take the labels of annotations in the place of those that the store holds."""
+        self._shown_labels = names, codes
+
+    @cached_property
+    def _stored_subtypes(self) -> tuple[list[str], NDArray[np.intp]] | None:
         labels = self.section.labels
         if labels is None or not len(labels.categories):
             return None
@@ -121,6 +143,17 @@ class OpenSection:
         reach = max(self.diameter_px / 2, 0.25 * self.pitch_px)
         distance, spot = self._tree.query(place_px, distance_upper_bound=reach)
         return int(spot) if np.isfinite(distance) else None
+
+    def expression(self) -> csc_matrix:
+        """Return (n, G) log1p CP10k of all genes, in the order that the section has them."""
+        return self._expression
+
+    def spots_near(self, places_px: NDArray[np.float64], radius_px: float) -> NDArray[np.intp]:
+        """Return the spots whose centre lies within a radius of any of (n, 2) places."""
+        if not self.n_spots:
+            return np.empty(0, np.intp)
+        found = self._tree.query_ball_point(places_px, radius_px)
+        return np.unique(np.concatenate([np.asarray(one, np.intp) for one in found]))
 
     def prepare(self) -> OpenSection:
         """Work out all that is slow, so that a background thread can; returns itself."""
@@ -138,10 +171,8 @@ class OpenSection:
 
     def read_subtype_runs(self) -> None:
         """Read which predicted subtypes the store holds."""
-        try:
-            from spotscope.data.subtype_runs import list_subtype_runs
-        except ModuleNotFoundError:
-            return
+        from spotscope.data.subtype_runs import list_subtype_runs
+
         self.subtype_runs = list_subtype_runs(self.section)
 
     def run(self, run_id: str | None) -> Run | None:

@@ -83,3 +83,23 @@ class SpotRaster:
         table = np.append(np.asarray(values, np.float32), np.float32(np.nan))
         # The mode that needs no check of the indices, which are right, is twice as fast.
         return np.take(table, self.spot_of, mode="clip")
+
+    def repaint(self, picture: NDArray[np.float32], values: NDArray, around_px: NDArray) -> None:
+        """Lay (n,) values out anew in the part of a picture that some places lie in, in place.
+
+        Parameters
+        ----------
+        picture
+            (rows, cols) float32, as `image` made it.
+        values
+            (n,) of all spots.
+        around_px
+            (k, 2) level-0 row, col of the spots whose values changed.
+        """
+        cells = (np.asarray(around_px) - self.origin_px) / self.step_px
+        margin = _PIXELS_A_SPOT
+        low = np.maximum(np.floor(cells.min(axis=0) - margin).astype(int), 0)
+        high = np.ceil(cells.max(axis=0) + margin).astype(int) + 1
+        part = np.s_[low[0] : high[0], low[1] : high[1]]
+        table = np.append(np.asarray(values, np.float32), np.float32(np.nan))
+        picture[part] = np.take(table, self.spot_of[part], mode="clip")

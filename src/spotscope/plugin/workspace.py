@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Literal, get_args
 from psygnal import Signal
 
 from spotscope.errors import SpotScopeError
-from spotscope.plugin.colours import PERCENTILES, subtype_colours
+from spotscope.plugin.annotating import Annotating
+from spotscope.plugin.annotation_palette import Palette
+from spotscope.plugin.colours import PERCENTILES
 from spotscope.plugin.gene_search import resolve_gene
+from spotscope.plugin.review_state import Review
 from spotscope.plugin.subtype_state import Subtypes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spotscope.annotate.document import AnnotationDocument
     from spotscope.data.runs import Run
+    from spotscope.plugin.annotating import Tool
     from spotscope.plugin.opened import OpenSection
 
 View = Literal["measured", "predicted", "error", "subtype", "predicted subtype"]
@@ -33,17 +38,24 @@ What = Literal[
     "subtype runs",
     "subtypes",
     "review",
+    "annotations",
+    "annotator",
+    "annotation class",
+    "tool",
+    "selection",
 ]
+
+EDITED: tuple[What, ...] = ("annotations", "annotation class", "selection")
+"""What is new of the annotations when another section is the active one."""
 
 
 class Workspace:
     """The state that all docks of a viewer share.
 
-    `changed` tells listeners which of `sections`, `section`, `runs`, `run`, `gene`, `view`,
-    `range`, `model`, `subtype runs`, `subtypes` (the predicted ones that are shown) and `review`
-    are new, all in one call, after everything is consistent. `search_asked`
-    tells the list of genes to take the keyboard, `predict_asked` Predict to start, `pointed` over
-    which spot the mouse is (an index, or None).
+    `changed` tells listeners what of `What` is new, all in one call, after everything is
+    consistent; `subtypes` are the predicted ones that are shown, `annotations` labels, regions
+    and classes. `search_asked` tells the list of genes to take the keyboard, `predict_asked`
+    Predict to start, `pointed` over which spot the mouse is (an index, or None).
     """
 
     changed = Signal(frozenset)
@@ -60,6 +72,9 @@ class Workspace:
         self.model: Path | None = None
         self._percentiles: dict[str, tuple[float, float]] = {}
         self.subtypes = Subtypes(self)
+        self.review = Review(self)
+        self.colours = Palette()
+        self.annotating = Annotating(self)
 
     def tell(self, *what: What) -> None:
         """Tell listeners what is new; for the parts of the workspace."""
@@ -96,6 +111,7 @@ class Workspace:
         if opened not in self.sections:
             return
         self.sections.remove(opened)
+        self.annotating.release(opened)
         if opened is not self.section:
             self.changed.emit(frozenset({"sections"}))
         else:
@@ -103,13 +119,16 @@ class Workspace:
 
     def _activate(self, opened: OpenSection | None, what: set[What]) -> None:
         self.section = opened
+        self.annotating.enter()
         self.run = opened.runs[0] if opened and opened.runs else None
         if self.gene is not None and self.gene not in self.genes:
             self.gene = None
         if self.why_not(self.view):
             self.view = self._first_view()
+        if self.gene is None and self.annotating.is_open and self.view == "measured":
+            self.view = "subtype"
         news: set[What] = {"section", "runs", "run", "gene", "view", "range"}
-        self.changed.emit(frozenset(what | news | {"subtype runs", "subtypes", "review"}))
+        self.changed.emit(frozenset(what | news | {"subtype runs", "subtypes", "review", *EDITED}))
 
     # -- runs -------------------------------------------------------------------------------
 
@@ -223,6 +242,12 @@ class Workspace:
             self.view = view
             self.changed.emit(frozenset({"view"}))
 
+    def show_values(self) -> None:
+        """Go from subtypes back to the values of genes."""
+        if "subtype" in self.view:
+            self.view = self._first_view()
+            self.changed.emit(frozenset({"view"}))
+
     def why_not(self, view: View) -> str | None:
         """Return why a view cannot be shown now, as a sentence, or None when it can."""
         if self.section is None:
@@ -261,7 +286,29 @@ class Workspace:
 
     def palette(self, classes: list[str]) -> dict[str, str]:
         """Return the colour of each class: `#rrggbb`, the same wherever it is shown."""
-        return subtype_colours(classes)
+        return self.colours.colours(classes)
+
+    # -- annotations ------------------------------------------------------------------------
+
+    @property
+    def annotations(self) -> AnnotationDocument | None:
+        """The annotations of the active section, opened at the first call."""
+        return self.annotating.document
+
+    @property
+    def annotator(self) -> str:
+        """Whose hand edits."""
+        return self.annotating.annotator
+
+    @property
+    def annotation_class(self) -> str | None:
+        """The class that the tools give."""
+        return self.annotating.classes.chosen
+
+    @property
+    def tool(self) -> Tool | None:
+        """What the left button does on the slide; None moves the slide."""
+        return self.annotating.tool
 
     # -- colour range -----------------------------------------------------------------------
 
