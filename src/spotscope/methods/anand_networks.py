@@ -109,19 +109,18 @@ class _Network(AnandMethod):
             total = 0.0
             batches = train[torch.randperm(len(train))].split(settings.batch)
             # Batch statistics of a single spot do not exist.
-            for batch in [b for b in batches if len(b) > 1]:
+            for number, batch in enumerate((b for b in batches if len(b) > 1), 1):
                 progress.check()
                 optimiser.zero_grad(set_to_none=True)
                 loss = mse_loss(self._at(inputs, graph, batch), targets[batch])
+                if not bool(loss.isfinite()):
+                    self._stopped(f"batch {number} of epoch {epoch + 1}", best)
+                    network.load_state_dict(kept)
+                    return
                 loss.backward()
                 optimiser.step()
                 total += loss.item() * len(batch)
             held = mse_loss(self._forward(inputs, graph)[check], targets[check]).item()
-            if not np.isfinite(total):
-                raise SpotScopeError(
-                    f"The training of '{self.name}' diverged in epoch {epoch + 1}; choose a"
-                    " smaller learning rate."
-                )
             if held < best - 1e-8:
                 best, kept, waited = held, copy.deepcopy(network.state_dict()), 0
             else:
@@ -136,6 +135,16 @@ class _Network(AnandMethod):
             if waited >= settings.patience:
                 break
         network.load_state_dict(kept)
+
+    def _stopped(self, where: str, best: float) -> None:
+        """Note that the loss was no number, or refuse when nothing good was learnt before it."""
+        if not np.isfinite(best):
+            raise SpotScopeError(
+                f"The loss is not a number in {where}; choose a smaller learning rate."
+            )
+        self.notes.append(
+            f"Stopped: the loss was not a number in {where}; the best epoch's weights are kept."
+        )
 
     def _at(self, inputs: Tensor, graph: Graph | None, batch: Tensor) -> Tensor:
         if graph is None:

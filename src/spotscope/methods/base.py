@@ -286,7 +286,7 @@ class Method(ABC):
                 model._check_encoder(encoder)
             model.genes = [str(gene) for gene in read_json(folder, GENES)]
             model.restore(read_arrays(folder))
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, IndexError, RuntimeError) as error:
             raise SpotScopeError(
                 f"The model in '{folder}' is damaged ({error}); copy or train it again."
             ) from error

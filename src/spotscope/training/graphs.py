@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from spotscope.errors import SpotScopeError
 from spotscope.nets.gcn import DeepGraphInfomax, GCNLayer
 from spotscope.nets.hsic import bottleneck, hsic, nhsic
 from spotscope.training.data import SpotTable
@@ -257,6 +258,11 @@ def pretrain_graph(
         for part, graph, alone in sections:
             progress.check()
             loss = infomax.loss(part.to(device), graph, alone)
+            if not bool(loss.isfinite()):
+                raise SpotScopeError(
+                    f"{message}: the loss is not a number in epoch {epoch + 1}; leave this part"
+                    " out (no graph epochs), or check the counts and the features."
+                )
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
