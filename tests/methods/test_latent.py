@@ -204,3 +204,12 @@ def test_the_same_seed_learns_the_same_space(counts: np.ndarray, patients: np.nd
 def test_no_batch_of_a_single_spot_is_left() -> None:
     assert latent_training._batch_size(128, [257, 40]) == 127
     assert latent_training._batch_size(128, [129, 255]) == 126
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e8])
+def test_a_loss_that_is_no_number_is_refused_with_the_batch(
+    rate: float, counts: np.ndarray, patients: np.ndarray
+) -> None:
+    wild = dataclasses.replace(QUICK, learning_rate=rate)
+    with pytest.raises(SpotScopeError, match=r"no longer a number after batch \d+ of epoch \d+;"):
+        train_latent_model(counts, patients, None, wild)

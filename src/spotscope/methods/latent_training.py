@@ -166,24 +166,34 @@ def _train(
         plan["classification_ratio"] = settings.label_weight
         sizes.append(n_labelled)
     accelerator, devices = _place(settings.device)
-    model.train(
-        max_epochs=epochs,
-        accelerator=accelerator,
-        devices=devices,
-        train_size=1.0,
-        shuffle_set_split=False,  # its shuffling follows no seed of ours; batches are drawn anyway
-        batch_size=_batch_size(settings.batch_size, sizes),
-        plan_kwargs=plan,
-        logger=False,
-        enable_progress_bar=False,
-        callbacks=[_reporter(progress, epochs, message)],
-    )
-    progress.check()
-    if not all(bool(value.isfinite().all()) for value in model.module.state_dict().values()):
-        raise SpotScopeError(
-            "The latent space could not be learnt: its weights are no longer numbers; choose a"
-            " lower learning rate."
+    reporter = _reporter(progress, epochs, message)
+    broken: Exception | None = None
+    try:
+        model.train(
+            max_epochs=epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=1.0,
+            # Its shuffling follows no seed of ours; batches are drawn anyway.
+            shuffle_set_split=False,
+            batch_size=_batch_size(settings.batch_size, sizes),
+            plan_kwargs=plan,
+            logger=False,
+            enable_progress_bar=False,
+            callbacks=[reporter],
         )
+    except ValueError as error:  # what the library makes of a mean that is no number
+        if "invalid values" not in str(error):
+            raise
+        broken = error
+    progress.check()
+    if broken is not None or not all(
+        bool(value.isfinite().all()) for value in model.module.state_dict().values()
+    ):
+        raise SpotScopeError(
+            "The latent space could not be learnt: its loss was no longer a number after"
+            f" {reporter.last}; look for counts that are out of scale, or choose fewer genes."
+        ) from broken
 
 
 def _reporter(progress: Progress, epochs: int, message: str) -> Any:
@@ -191,7 +201,10 @@ def _reporter(progress: Progress, epochs: int, message: str) -> Any:
     from lightning.pytorch import Callback
 
     class Reporter(Callback):
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        last = "the start"
+
+        def on_train_batch_end(self, trainer: Any, *given: Any) -> None:
+            self.last = f"batch {given[-1] + 1} of epoch {trainer.current_epoch + 1}"
             if progress.cancel.is_set():
                 trainer.should_stop = True
 
