@@ -91,3 +91,41 @@ def test_it_folds_away(dock):
     assert dock.split.isHidden()
     dock.fold.setChecked(False)
     assert not dock.split.isHidden()
+
+
+def test_subtypes_means_are_drawn_in_their_colours_and_say_what_they_are(dock, viewer, c2):
+    show_gene(viewer, "ERBB2")
+    names, codes = c2.subtypes
+    measured, predicted = c2.measured("ERBB2"), c2.predicted(c2.runs[0], "ERBB2")
+    drawn = {point.data().name: point for point in dock._marks.dots.points()}
+    assert set(drawn) == set(names)
+    palette = dock.workspace.colours.colours(names)
+    for code, name in enumerate(names):
+        here = codes == code
+        at = drawn[name].pos()
+        assert at.x() == pytest.approx(measured[here].mean(), abs=1e-6)
+        assert at.y() == pytest.approx(predicted[here].mean(), abs=1e-6)
+        assert drawn[name].brush().color().name() == palette[name]
+    said = dock._marks.dots.opts["tip"](x=0, y=0, data=drawn["invasive cancer"].data())
+    assert said.startswith("invasive cancer, mean of ")
+
+
+def test_two_subtypes_have_no_correlation_and_three_have():
+    from spotscope.plugin.region_marks import Average, said
+
+    three = [Average(name, 9, x, 2 * x) for name, x in (("a", 1.0), ("b", 2.0), ("c", 4.0))]
+    assert said(three[:2]) == ""
+    assert said(three) == "means of 3 subtypes: r 1.00"
+
+
+def test_labels_that_change_move_the_means(dock, viewer, c2):
+    show_gene(viewer, "ERBB2")
+    workspace = workspace_of(viewer)
+    before = c2.subtypes
+    try:
+        c2.show_labels(["stroma"], np.zeros(c2.n_spots, np.intp))
+        workspace.tell("annotations")
+        (point,) = dock._marks.dots.points()
+        assert point.pos().x() == pytest.approx(c2.measured("ERBB2").mean(), abs=1e-6)
+    finally:
+        c2.show_labels(*before)

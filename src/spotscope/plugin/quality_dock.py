@@ -25,6 +25,7 @@ from spotscope.errors import SpotScopeError
 from spotscope.plugin.colours import UNIT
 from spotscope.plugin.docks import give_height
 from spotscope.plugin.plots import colour_plots, make_plot
+from spotscope.plugin.region_marks import RegionMarks, averages, said
 from spotscope.plugin.widgets import Dock, two_decimals
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from spotscope.progress import Progress
 
 _SCATTER_SPOTS = 5_000
+_ALONE, _BEHIND = 150, 70  # opacity of the spots, of 255
 _FOLDED_BELOW_PX = 850
 _FOLDED_HEIGHT_PX, _ANY_HEIGHT = 64, 16_777_215
 
@@ -210,6 +212,7 @@ class QualityDock(Dock):
         self._equal = self.scatter.plot([], [])
         self._dots = pg.ScatterPlotItem(size=5, pen=None)
         self.scatter.addItem(self._dots)
+        self._marks = RegionMarks(self.scatter)
         self.histogram = make_plot()
         self.histogram.setLabel("bottom", "r")
         self.histogram.setLabel("left", "genes")
@@ -226,7 +229,7 @@ class QualityDock(Dock):
         """Follow the workspace."""
         if what & {"section", "run", "runs"}:
             self._show_run()
-        if what & {"section", "run", "gene"}:
+        if what & {"section", "run", "gene", "annotations"}:
             self._show_gene()
 
     def _show_run(self) -> None:
@@ -283,12 +286,14 @@ class QualityDock(Dock):
         if quality is None or section is None or run is None or gene not in quality.genes:
             self._dots.setData([], [])
             self._equal.setData([], [])
+            self._marks.show([], {}, self._text_colour)
             self._mark.hide()
-            said = "Choose a gene in the table" if gene is None else None
-            self.scatter.setTitle(said, size="9pt", color=self._text_colour)
+            asked = "Choose a gene in the table" if gene is None else None
+            self.scatter.setTitle(asked, size="9pt", color=self._text_colour)
             return
         row = quality.genes.index(gene)
         measured, predicted = section.measured(gene), section.predicted(run, gene)
+        means = averages(section, measured, predicted)
         if len(measured) > _SCATTER_SPOTS:
             shown = np.random.default_rng(0).choice(len(measured), _SCATTER_SPOTS, replace=False)
             measured, predicted = measured[shown], predicted[shown]
@@ -298,11 +303,13 @@ class QualityDock(Dock):
         self._equal.setData([low, high], [low, high])
         self.scatter.setXRange(low, high, padding=0.03)
         self.scatter.setYRange(low, high, padding=0.03)
+        names = section.subtypes[0] if section.subtypes else []
+        self._marks.show(means, self.workspace.colours.colours(names), self._text_colour)
+        self._dots.setBrush(_cloud(_BEHIND if means else _ALONE))
         r = quality.r[row]
-        said = "r undefined" if np.isnan(r) else f"r {two_decimals(r)}"
-        self.scatter.setTitle(
-            f"{gene} · {said} · {run.protocol}", size="9pt", color=self._text_colour
-        )
+        figure = "r undefined" if np.isnan(r) else f"r {two_decimals(r)}"
+        title = "<br>".join(filter(None, [f"{gene} · {figure} · {run.protocol}", said(means)]))
+        self.scatter.setTitle(title, size="9pt", color=self._text_colour)
         self._mark.setVisible(bool(np.isfinite(r)))
         if np.isfinite(r):
             self._mark.setValue(r)
@@ -357,9 +364,15 @@ class QualityDock(Dock):
         self._text_colour = text
         if self.scatter.plotItem.titleLabel.text:
             self.scatter.setTitle(self.scatter.plotItem.titleLabel.text, size="9pt", color=text)
-        blue = pg.mkColor("#56b4e9")
-        blue.setAlpha(150)
-        self._dots.setBrush(blue)
+        self._dots.setBrush(_cloud(_BEHIND if len(self._marks.dots.data) else _ALONE))
         self._equal.setPen(pg.mkPen(text, width=1, style=Qt.PenStyle.DashLine))
         self._bars.setOpts(brush=pg.mkColor("#56b4e9"), pen=pg.mkPen(back))
         self._mark.setPen(pg.mkPen("#e69f00", width=2))
+
+
+def _cloud(opacity: int) -> Any:
+    import pyqtgraph as pg
+
+    blue = pg.mkColor("#56b4e9")
+    blue.setAlpha(opacity)
+    return blue
