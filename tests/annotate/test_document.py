@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
 from spotscope.annotate.document import AnnotationDocument
 from spotscope.annotate.regions import Region
@@ -200,93 +197,3 @@ def test_the_editors_own_label_wins_and_others_count_where_they_agree(tmp_path: 
     )
     document.assign([0], "mine")
     assert document.merged()[:4].tolist() == ["mine", None, "x", None]
-
-
-class Annotating(RuleBasedStateMachine):
-    """Random edits, undo, redo and kills against a model that keeps whole states."""
-
-    edits = Bundle("edits")
-
-    @initialize(folder=st.just(None))
-    def begin(self, folder: None) -> None:
-        import tempfile
-
-        self.folder = Path(tempfile.mkdtemp())
-        self.document = _open(self.folder)
-        self.history = [self.state()]
-        self.at = 0
-
-    def state(self) -> tuple[list[str | None], list[str]]:
-        return self.document.labels().tolist(), [r.id for r in self.document.regions]
-
-    def made(self) -> None:
-        if self.state() != self.history[self.at]:
-            self.history = [*self.history[: self.at + 1], self.state()]
-            self.at += 1
-
-    @rule(
-        spots=st.lists(st.integers(0, len(BARCODES) - 1), min_size=1, max_size=6),
-        subtype=st.sampled_from(["a", "b", None]),
-    )
-    def assign(self, spots: list[int], subtype: str | None) -> None:
-        self.document.assign(spots, subtype)
-        assert all(self.document.labels()[s] == subtype for s in spots)
-        self.made()
-
-    @rule(x=st.integers(0, 50), y=st.integers(0, 400))
-    def draw(self, x: int, y: int) -> None:
-        self.document.add_regions([Region(shapely.box(x, y, x + 15, y + 120), "c")])
-        self.made()
-
-    @rule()
-    def undo(self) -> None:
-        moved = self.document.undo()
-        assert moved == (self.at > 0)
-        self.at -= moved
-        assert self.state() == self.history[self.at]
-
-    @rule()
-    def redo(self) -> None:
-        moved = self.document.redo()
-        assert moved == (self.at < len(self.history) - 1)
-        self.at += moved
-        assert self.state() == self.history[self.at]
-
-    @rule(torn=st.binary(max_size=12))
-    def kill(self, torn: bytes) -> None:
-        # A killed process frees its lock and may leave part of a line behind.
-        self.document._journal._closed_file()  # type: ignore[union-attr]
-        self.document._journal._lock.release()  # type: ignore[union-attr]
-        journal = self.folder / "journal.jsonl"
-        if journal.exists():
-            with journal.open("ab") as file:
-                file.write(torn.replace(b"\n", b""))
-        self.document = _open(self.folder)
-        assert self.state() == self.history[self.at]
-
-    def teardown(self) -> None:
-        if hasattr(self, "document"):
-            self.document.close()
-
-
-Annotating.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-TestRandomEditing = Annotating.TestCase
-
-
-def test_erasing_cuts_the_outline_and_is_one_step_with_its_spots(tmp_path: Path) -> None:
-    document = _open(tmp_path)
-    document.add_regions([Region(shapely.box(-5, -5, 35, 5), "tumour")])
-    marked = document.labels()
-    document.erase([0, 1], shapely.box(-5, -5, 15, 5))
-    assert document.regions[0].area_px == pytest.approx(200)
-    assert document.counts() == {"tumour": 2}
-    document.undo()
-    assert document.regions[0].area_px == pytest.approx(400)
-    assert (document.labels() == marked).all()
-    document.erase([], shapely.box(-10, -10, 50, 10))
-    assert document.regions == []

@@ -94,3 +94,18 @@ def test_spots_to_regions_and_back_gives_the_same_labels() -> None:
     owner = spots_in_regions(regions, CENTRES)
     assert [regions[o].subtype if o >= 0 else None for o in owner] == labels
     assert regions[0].area_px == pytest.approx(600, rel=0.03)
+
+
+def test_half_of_a_disc_is_decided_as_its_area_says_on_winding_borders() -> None:
+    rng = np.random.default_rng(0)
+    angle = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    radius = 60 * (1 + 0.25 * np.sin(9 * angle) + 0.1 * np.sin(31 * angle))
+    ring = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    outline = shapely.Polygon(ring, [np.array([[-9, -9], [9, -9], [9, 9], [-9, 9]])])
+    centres = rng.uniform(-90, 90, (1500, 2))
+    discs = shapely.buffer(shapely.points(centres[:, ::-1]), 6, quad_segs=64)
+    share = shapely.area(shapely.intersection(discs, outline)) / shapely.area(discs)
+    clear = np.abs(share - 0.5) > 1e-3
+    owner = spots_in_regions([Region(outline, "a")], centres, diameter_px=12, border="half")
+    assert np.array_equal((owner == 0)[clear], (share >= 0.5)[clear])
+    assert ((share > 0.05) & (share < 0.95)).sum() > 100

@@ -278,6 +278,22 @@ def test_a_store_saved_on_another_computer_is_taken_over_and_undo_brings_ours_ba
     assert again.unsaved == 1
 
 
+def test_edits_on_a_saved_store_whose_journal_is_lost_are_back_and_counted(
+    section: Section,
+) -> None:
+    document = open_annotations(section, "Ada")
+    document.assign([0], "tumour")
+    save_annotations(section, document)
+    document.close()
+    assert document.journal is not None
+    document.journal.unlink()
+    second = open_annotations(_again(section), "Ada")
+    second.assign([1], "tumour")
+    second.close()
+    third = open_annotations(_again(section), "Ada")
+    assert (third.notes, third.unsaved, third.counts()["tumour"]) == ([], 1, 2)
+
+
 def test_labels_of_a_new_import_come_beside_what_was_annotated(
     section: Section, make_section: Callable[..., Section]
 ) -> None:

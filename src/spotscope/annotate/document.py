@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from psygnal import Signal
 from spotscope.annotate.edits import Edit, Relabel, relabels
 from spotscope.annotate.history import History, renumbered
 from spotscope.annotate.journal import Journal
-from spotscope.annotate.regions import Border, Overlap, Region, spots_in_regions
+from spotscope.annotate.regions import Border, Overlap, Region, spot_tree, spots_in_regions
 from spotscope.annotate.state import IMPORTED, State
 from spotscope.annotate.vocabulary import Vocabulary, class_of_import
 from spotscope.errors import SpotScopeError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import shapely
     from numpy.typing import NDArray
+    from shapely import STRtree
 
 
 class AnnotationDocument:
@@ -183,6 +185,7 @@ class AnnotationDocument:
             diameter_px=self.diameter_px,
             border=border,
             overlap=overlap,
+            tree=self._tree,
         )
         # One more at the end, which is where the owner -1 of a spot outside looks.
         classes = np.array([*(r.subtype for r in regions), None], dtype=object)[owner]
@@ -209,7 +212,7 @@ class AnnotationDocument:
         gone = [region for region in self.regions if region.id in chosen]
         changes: tuple[Relabel, ...] = ()
         if unlabel and gone:
-            owner = spots_in_regions(gone, self.centres_px, diameter_px=self.diameter_px)
+            owner = spots_in_regions(gone, self.centres_px, tree=self._tree)
             own = self._state.labels_of(self.annotator)
             spots = [s for s in np.flatnonzero(owner >= 0) if own[s] == gone[owner[s]].subtype]
             changes = self._relabel(np.asarray(spots, dtype=np.int64), None)
@@ -331,6 +334,10 @@ class AnnotationDocument:
         self._saved = key
 
     # -- inside
+
+    @cached_property
+    def _tree(self) -> STRtree:
+        return spot_tree(self.centres_px)
 
     def _header(self) -> dict[str, Any]:
         return {

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Border = Literal["centre", "half", "touch"]
 Overlap = Literal["last", "smallest"]
 
+_STREWN, _STREWN_ERROR = 61, 0.1  # points on a disc, and how far their share is off at most
+_AT_ONCE = 20_000  # discs, to keep their points within some tens of MB
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
@@ -131,6 +134,7 @@ def spots_in_regions(
     diameter_px: float = 0.0,
     border: Border = "centre",
     overlap: Overlap = "last",
+    tree: shapely.STRtree | None = None,
 ) -> NDArray[np.int64]:
     """Find the region that each spot belongs to.
 
@@ -148,6 +152,8 @@ def spots_in_regions(
     overlap
         Where regions overlap, the one drawn last wins (`last`), or the smallest one does
         (`smallest`, for nests marked inside larger fields).
+    tree
+        `spot_tree` of the centres, for those who ask again and again.
 
     Returns
     -------
@@ -159,15 +165,15 @@ def spots_in_regions(
     geometries = np.array([r.geometry for r in regions], dtype=object)
     # GEOS answers point-in-polygon many times faster for prepared geometries.
     shapely.prepare(geometries)
-    points = shapely.points(np.asarray(centres_px, dtype=np.float64)[:, ::-1])
-    tree = shapely.STRtree(points)
-    if border == "centre":
-        which, spot = tree.query(geometries, predicate="intersects")
-    else:
+    tree = tree or spot_tree(centres_px)
+    if border == "touch":
         which, spot = tree.query(geometries, predicate="dwithin", distance=diameter_px / 2)
-        if border == "half":
-            kept = _half_inside(geometries, points, which, spot, diameter_px)
-            which, spot = which[kept], spot[kept]
+    else:
+        which, spot = tree.query(geometries)  # by bounding boxes
+        kept = _inside(geometries[which], np.asarray(centres_px, np.float64)[spot])
+        which, spot = which[kept], spot[kept]
+    if border == "half":
+        which, spot = _half(geometries, which, spot, tree, diameter_px)
     rank = np.arange(len(regions))
     if overlap == "smallest":
         areas = np.array([r.area_px for r in regions])
@@ -201,19 +207,59 @@ def regions_from_spots(
     return found
 
 
-def _half_inside(
+def spot_tree(centres_px: NDArray[np.float64]) -> shapely.STRtree:
+    """Return the tree in which `spots_in_regions` looks for (n, 2) centres (row, col)."""
+    return shapely.STRtree(shapely.points(np.asarray(centres_px, dtype=np.float64)[:, ::-1]))
+
+
+def _inside(geometries: NDArray[np.object_], places_px: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which (..., 2) places (row, col) are in their geometry or on its border."""
+    return np.asarray(shapely.intersects_xy(geometries, places_px[..., 1], places_px[..., 0]))
+
+
+def _half(
     geometries: NDArray[np.object_],
-    points: NDArray[np.object_],
     which: NDArray[np.int64],
     spot: NDArray[np.int64],
+    tree: shapely.STRtree,
     diameter_px: float,
-) -> NDArray[np.bool_]:
-    kept = np.zeros(len(which), dtype=bool)
-    # A convex border can cut a disc only when it runs nearer than the radius; far ones are whole.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return region and spot of each pair of which at least half of the spot's disc is inside.
+
+    Parameters
+    ----------
+    which, spot
+        The pairs whose centres are inside.
+    """
     borders = shapely.boundary(geometries)
-    near = shapely.distance(borders[which], points[spot]) < diameter_px / 2
-    kept[~near] = shapely.intersects(geometries[which[~near]], points[spot[~near]])
-    discs = shapely.buffer(points[spot[near]], diameter_px / 2, quad_segs=16)
-    shared = shapely.area(shapely.intersection(discs, geometries[which[near]]))
-    kept[near] = shared >= shapely.area(discs) / 2
-    return kept
+    shapely.prepare(borders)
+    near = tree.query(borders, predicate="dwithin", distance=diameter_px / 2)
+    whole = ~np.isin(_paired(which, spot), _paired(*near))
+    halves = [near[:, start : start + _AT_ONCE] for start in range(0, near.shape[1], _AT_ONCE)]
+    kept = [_half_inside(geometries[w], tree.geometries[s], diameter_px) for w, s in halves]
+    cut = near[:, np.concatenate(kept)] if kept else near
+    return np.append(which[whole], cut[0]), np.append(spot[whole], cut[1])
+
+
+def _paired(which: NDArray[np.int64], spot: NDArray[np.int64]) -> NDArray[np.int64]:
+    return which * (1 << 32) + spot
+
+
+def _half_inside(
+    geometries: NDArray[np.object_], points: NDArray[np.object_], diameter_px: float
+) -> NDArray[np.bool_]:
+    """Return which discs lie by at least half in their geometry.
+
+    The share of points strewn evenly over a disc decides, and the area where that is near half.
+    """
+    step = np.arange(_STREWN)
+    reach = diameter_px / 2 * np.sqrt((step + 0.5) / _STREWN)
+    turn = step * np.pi * (3 - np.sqrt(5))  # the golden angle leaves no gaps
+    strewn = reach[:, None] * np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    middles = np.stack([shapely.get_y(points), shapely.get_x(points)], axis=1)
+    share = _inside(geometries[:, None], middles[:, None] + strewn).mean(axis=1)
+    unsure = np.abs(share - 0.5) < _STREWN_ERROR
+    discs = shapely.buffer(points[unsure], diameter_px / 2, quad_segs=16)
+    shared = shapely.area(shapely.intersection(discs, geometries[unsure]))
+    share[unsure] = shared / shapely.area(discs)
+    return np.asarray(share >= 0.5)
