@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,13 +38,13 @@ def _options() -> dict[str, set[str]]:
 
     from spotscope.cli import app
 
+    def options(command: Any) -> set[str]:
+        own = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        inner = getattr(command, "commands", {}).values()
+        return own.union({"--help"}, *map(options, inner))
+
     group = typer.main.get_command(app)
-    return {
-        name: {option for parameter in command.params for option in parameter.opts}
-        | {option for parameter in command.params for option in parameter.secondary_opts}
-        | {"--help"}
-        for name, command in group.commands.items()
-    }
+    return {name: options(command) for name, command in group.commands.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
