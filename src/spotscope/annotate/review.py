@@ -190,7 +190,7 @@ def _regions(
 
 def _connected(
     places: Places, rows: NDArray[np.intp], kinds: NDArray[np.integer], widest_um: float
-) -> NDArray[np.int32]:
+) -> NDArray[np.intp]:
     """Return (m,) the number of the region of each row."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

@@ -92,12 +92,13 @@ def _typical(
     taken = np.bincount(groups, labelled, minlength=groups.max() + 1)
     sizes = np.bincount(groups)
     order = np.lexsort((-sizes, taken))
-    dense = _density(space)
-    found = []
+    dense = np.empty(len(space))
+    found: list[int] = []
     for group in order:
-        members = np.flatnonzero((groups == group) & ~labelled)
-        if len(members):
-            found.append(members[dense[members].argmax()])
+        every = np.flatnonzero(groups == group)
+        dense[every] = _density(space[every])
+        if len(members := every[~labelled[every]]):
+            found.append(int(members[dense[members].argmax()]))
     rest = np.setdiff1d(np.flatnonzero(~labelled), found)
     rest = rest[np.argsort(-dense[rest], kind="stable")]
     return np.array([*found, *rest][:n], np.intp)
@@ -135,7 +136,8 @@ def _space(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
     spread = found.std(axis=0)
     found = (found - found.mean(axis=0)) / np.where(spread > 1e-7, spread, 1.0)
     k = min(COMPONENTS, *found.shape)
-    return PCA(k, svd_solver="randomized", random_state=seed).fit_transform(found)
+    with np.errstate(invalid="ignore"):  # spots that are all the same vary in no direction
+        return PCA(k, svd_solver="randomized", random_state=seed).fit_transform(found)
 
 
 def _clusters(space: NDArray[np.float64], k: int, seed: int) -> NDArray[np.intp]:
