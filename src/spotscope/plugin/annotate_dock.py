@@ -77,6 +77,12 @@ class AnnotateDock(Dock):
         if self._settled and isalive(self):
             self._keys.listen()
 
+    def hideEvent(self, event: Any) -> None:
+        """Lay the tool down when another tab comes to the front: a drag there moves the slide."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            self._annotating.choose_tool(None)
+
     def update_from(self, what: frozenset[str]) -> None:
         """Follow the workspace."""
         document = self.workspace.annotations
