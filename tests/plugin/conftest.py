@@ -115,6 +115,42 @@ def add_run(section, run_id="ridge-stain-1", patients=("A",), sections=("A1",), 
     return run_id
 
 
+def tell_subtypes(section, run_id="subtypes-1", *, turned=False, stride=25.0, validation=None):
+    """Write subtypes that are right but for noise; `turned` takes each class for the other."""
+    from spotscope.data.places import Grid, Places
+    from spotscope.data.subtype_map import SubtypeMap
+    from spotscope.data.subtype_runs import write_subtypes
+
+    def told(places, dense, seed):
+        rng = np.random.default_rng(seed)
+        cancer = np.clip(
+            np.where(dense != turned, 0.8, 0.2) + rng.normal(0, 0.2, len(dense)), 0.01, 0.99
+        )
+        shares = np.column_stack([1 - cancer, cancer]).astype(np.float32)
+        near = np.full(len(dense), 0.5, np.float32)
+        return SubtypeMap(["connective tissue", "invasive cancer"], shares, near, places)
+
+    first = stride // 2
+    cut = slice(int(first), None, int(stride))
+    mask, dense = (part[cut, cut] for part in tissue()[1:])
+    cells = Grid((first, first), stride, stride * MPP, mask)
+    on_grid = told(Places(section, cells.centres_px, cells), dense[mask], 2)
+    on_spots = None
+    if section.has_spots:
+        rows, cols = section.centres_px.astype(int).T
+        on_spots = told(Places.on_spots(section), tissue()[2][rows, cols], 3)
+    about = {
+        "method": "subtypes",
+        "title": "Subtype classifier",
+        "encoder": "stain",
+        "training_sections": [section.name],
+        "training_patients": [section.patient],
+        "validation": validation,
+    }
+    write_subtypes(section, run_id, on_spots, on_grid, about)
+    return run_id
+
+
 @dataclass
 class Made:
     section: object
@@ -163,9 +199,28 @@ def fresh(tmp_path):
 
 
 @pytest.fixture
+def stranger(tmp_path):
+    """A labelled section of another patient."""
+    return OpenSection(make_section(tmp_path, "B1", "B"))
+
+
+@pytest.fixture
 def predict():
     """A function that adds a run to a section's store."""
     return add_run
+
+
+@pytest.fixture
+def add_subtypes():
+    """A function that adds a subtype run to a section's store."""
+    return tell_subtypes
+
+
+@pytest.fixture
+def tissue_masks():
+    """Tissue and its dense part, one value a cell of the runs' grid."""
+    cut = slice(12, None, 25)
+    return tuple(part[cut, cut] for part in tissue()[1:])
 
 
 @pytest.fixture

@@ -146,10 +146,11 @@ def _wrapped_height(measure: QFontMetricsF, name: str, width: float) -> float:
 def _wrapped_width(measure: QFontMetricsF, name: str, lines: int) -> float:
     """Return the least width at which a name takes no more than so many lines."""
     full = measure.horizontalAdvance(name) + 2
+    word = max(measure.horizontalAdvance(part) for part in name.split() or [name]) + 2
     if lines < 2 or " " not in name:
         return float(full)
     for share in np.linspace(0.5, 1, 11):
-        width = share * full
+        width = max(share * full, word)
         if _wrapped_height(measure, name, width) <= lines * measure.height() + 2:
             return float(width)
     return float(full)

@@ -57,7 +57,7 @@ class ReviewDock(Dock):
         for widget in (self.said, self.start, self.job_bar, self.message):
             self.footer.addWidget(widget)
         self.learning = Learning(self.run_job, self.learn.plan, self)
-        self.tabs.idClicked.connect(self.show_page)
+        self.tabs.idClicked.connect(self._on_page)
         self.learn.edited.connect(self._say_plan)
         self.learn.keep.toggled.connect(self.learning.keep)
         self.learning.learnt.connect(self._on_learnt)
@@ -86,6 +86,10 @@ class ReviewDock(Dock):
         for place, widget in enumerate(self.pages):
             widget.setVisible(place == page)
         self._say_plan()
+
+    def _on_page(self, page: int) -> None:
+        self.message.clear()
+        self.show_page(page)
 
     @property
     def page(self) -> int:

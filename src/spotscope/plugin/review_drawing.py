@@ -63,6 +63,7 @@ class ReviewDrawing:
             others = review.queue.targets if review.queue and target.kind == "suggested" else []
             self._draw(section, target, [one for one in others if one is not target])
             self._go(section, target)
+            self._point(None)  # another place came under the mouse
 
     def _draw(self, section: OpenSection, target: Target, others: list[Target]) -> None:
         """Outline the place, white within black; other suggested spots get a thin ring."""
@@ -133,6 +134,9 @@ class ReviewDrawing:
             told = self._workspace.subtypes.told()
             if told is not None:
                 said = told.say_at((row, col), section.spot_at((row, col)))
+        self._point(said)
+
+    def _point(self, said: str | None) -> None:
         if said != self._pointed:
             self._pointed = said
             self._workspace.subtypes.pointed.emit(said)

@@ -140,7 +140,8 @@ class LearnPage(QWidget):
     def show_sections(self) -> None:
         """List the open sections; those that were chosen stay chosen, the active one at first."""
         active = self._workspace.section
-        was = {self._at(row): self._item(row).checkState() for row in range(self.sections.count())}
+        rows = [row for row in range(self.sections.count()) if self._enabled(row)]
+        was = {self._at(row): self._item(row).checkState() for row in rows}
         before = self.sections.blockSignals(True)
         self.sections.clear()
         for opened in self._workspace.sections:
@@ -155,6 +156,7 @@ class LearnPage(QWidget):
             on = Qt.CheckState.Checked if opened is active else Qt.CheckState.Unchecked
             item.setCheckState(was.get(opened.key, on))
             if not count:
+                item.setCheckState(Qt.CheckState.Unchecked)
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEnabled)
             self.sections.addItem(item)
         self.sections.blockSignals(before)
@@ -230,6 +232,9 @@ class LearnPage(QWidget):
         item = self.sections.item(row)
         assert item is not None
         return item
+
+    def _enabled(self, row: int) -> bool:
+        return bool(self._item(row).flags() & Qt.ItemFlag.ItemIsEnabled)
 
     def _at(self, row: int) -> str:
         return str(self._item(row).data(Qt.ItemDataRole.UserRole))

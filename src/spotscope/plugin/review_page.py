@@ -167,7 +167,8 @@ class ReviewPage(QWidget):
 
 _HOW = (
     "Go to a place with N or D. A accepts what is predicted there as its label, a number key"
-    " corrects it, and the next place follows. Ctrl-Z takes a label back."
+    " corrects it, and the next place follows. Ctrl-Z takes a label back, S hides the map for a"
+    " look at the tissue, Esc ends the review."
 )
 
 
