@@ -11,9 +11,10 @@ import numpy as np
 from psygnal import Signal
 
 from spotscope.annotate.edits import Edit, Relabel, relabels
-from spotscope.annotate.history import History, renumbered
+from spotscope.annotate.history import History
 from spotscope.annotate.journal import Journal
 from spotscope.annotate.regions import Border, Overlap, Region, spot_tree, spots_in_regions
+from spotscope.annotate.reopening import reopen
 from spotscope.annotate.state import IMPORTED, State
 from spotscope.annotate.vocabulary import Vocabulary, class_of_import
 from spotscope.errors import SpotScopeError
@@ -347,47 +348,22 @@ class AnnotationDocument:
         }
 
     def _open(self, journal: Journal, stored: State) -> None:
-        """Do again what the journal tells, on what there was before its first edit."""
         header, entries = journal.read()
         if header is None:
             return
-        table = self._renumbering(header["barcodes"])
-        self._base = State.from_json(header["base"], len(self.barcodes), table)
-        self._base_saved = header.get("saved")
-        self._state = self._base.copy()
-        entries = entries if table is None else renumbered(entries, table)
-        known = self._history.replay(entries, self._state, self._saved)
-        known = known or self._saved == self._base_saved
+        found = reopen(header, entries, stored, self._saved, self.barcodes, self.annotator)
+        self._base, self._base_saved = found.base, found.base_saved
+        self._state, self._history = found.state, found.history
+        self.notes += found.notes
         if self.read_only:
             return
-        if table is not None:
-            journal.begin_again(self._history.entries(self._saved if known else None))
-        if not known:
-            self._take_over(stored, "Take what was saved elsewhere")
-            self.notes.append(
-                "This store was saved by another window or on another computer since its journal"
-                " was written; what it holds is shown, and undo brings back what was here."
-            )
-        elif self._saved is None:
-            # An import made the store anew: what an earlier one held is in the journal alone.
-            self._history.saved.lost += self._base_saved is not None
-            self._take_imported(stored)
-
-    def _take_over(self, stored: State, title: str) -> None:
-        edit = self._state.to(stored, title, self.annotator)
-        if not edit.empty:
-            self._do(edit)
-        self.begin_saving(str(self._saved))
-        self._history.end_saving(str(self._saved))
-
-    def _take_imported(self, stored: State) -> None:
-        """Take the labels of a section that was imported anew since the journal was begun."""
-        before, after = (state.labels_of(IMPORTED) for state in (self._base, stored))
-        spots = np.flatnonzero(before != after)
-        changes = self._relabel(spots, after[spots].tolist(), IMPORTED)
-        grown = self._grown(name for name in dict.fromkeys(after[spots].tolist()) if name)
-        if changes:
-            self._make("Take the labels of the new import", relabels=changes, classes=grown)
+        if found.begin_again:
+            journal.begin_again(found.history.entries(self._saved if found.known else None))
+        if found.taken is not None:
+            self._do(found.taken)
+        if not found.known:
+            self.begin_saving(str(self._saved))
+            self.end_saving(str(self._saved))
 
     def _relabel(
         self,
@@ -439,17 +415,3 @@ class AnnotationDocument:
         if self._journal is not None:
             self._journal.append(entry)
         self.changed.emit()
-
-    def _renumbering(self, barcodes: list[str]) -> NDArray[np.int64] | None:
-        """Return this section's number of each spot of the journal (-1: gone), if they differ."""
-        if barcodes == self.barcodes:
-            return None
-        position = {b: i for i, b in enumerate(self.barcodes)}
-        table = np.array([position.get(b, -1) for b in barcodes], dtype=np.int64)
-        gone = int((table < 0).sum())
-        if gone:
-            self.notes.append(
-                f"{gone} spots that were annotated or open to annotation earlier are no longer in"
-                " this section; their labels stay in the old journal beside the new one."
-            )
-        return table
