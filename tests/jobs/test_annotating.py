@@ -136,6 +136,16 @@ def test_a_second_import_of_a_file_takes_the_place_of_the_first_and_can_be_undon
     assert [r.subtype for r in document.regions] == ["tumour"]
 
 
+def test_a_file_imported_for_two_annotators_is_there_for_both(
+    section: Section, document: AnnotationDocument, tmp_path: Path
+) -> None:
+    document.add_regions([Region(LEFT, "tumour")])
+    export_annotations(document, section, tmp_path / "a.geojson", "geojson")
+    import_annotations(tmp_path / "a.geojson", section, document, annotator="Bo")
+    assert [r.annotator for r in document.regions] == ["Ada", "Bo"]
+    assert document.labels("Ada").tolist() == document.labels("Bo").tolist()
+
+
 def test_micrometres_that_lie_on_the_slide_are_told_by_the_spots(
     section: Section, document: AnnotationDocument, tmp_path: Path
 ) -> None:

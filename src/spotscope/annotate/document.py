@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
@@ -166,7 +167,8 @@ class AnnotationDocument:
     ) -> None:
         """Add regions and give the spots in them their classes, as one step.
 
-        A region with the id of one that is there, as a second import brings, takes its place.
+        A region with the id of one of the same annotator, as a second import of a file brings,
+        takes its place.
 
         Parameters
         ----------
@@ -197,7 +199,12 @@ class AnnotationDocument:
             grown = class_of_import(grown, name, (colours or {}).get(name))
         what = title or f"Draw {len(regions)} region{'s' if len(regions) != 1 else ''}"
         added = tuple(r if r.annotator else replace(r, annotator=who) for r in regions)
-        ids = {r.id for r in regions}
+        taken = {r.id: r.annotator for r in self.regions}
+        added = tuple(
+            r if taken.get(r.id, r.annotator) == r.annotator else replace(r, id=str(uuid.uuid4()))
+            for r in added
+        )
+        ids = {r.id for r in added}
         self._make(
             what,
             relabels=changes,
