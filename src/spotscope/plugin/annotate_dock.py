@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
     QColorDialog,
+    QDockWidget,
     QFrame,
     QHBoxLayout,
     QLineEdit,
@@ -76,11 +77,14 @@ class AnnotateDock(Dock):
         super().settle()
         if self._settled and isalive(self):
             self._keys.listen()
+            frame = self.parent()
+            if isinstance(frame, QDockWidget):  # it alone is told when a tab covers it
+                frame.visibilityChanged.connect(self._on_seen)
 
-    def hideEvent(self, event: Any) -> None:
+    def _on_seen(self, seen: bool) -> None:
         """Lay the tool down when another tab comes to the front: a drag there moves the slide."""
-        super().hideEvent(event)
-        if not event.spontaneous():
+        window = self.window()
+        if not seen and isalive(self) and not (window and window.isMinimized()):
             self._annotating.choose_tool(None)
 
     def update_from(self, what: frozenset[str]) -> None:
