@@ -186,9 +186,10 @@ def test_a_full_disk_leaves_the_store_as_it_was_and_says_so(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for step in ("_write_obs", "_write_shapes", "consolidate"):
+    steps = ((shutil, "copyfile"), (saving, "_write_shapes"), (saving, "consolidate"))
+    for where, step in steps:
         with monkeypatch.context() as patched:
-            patched.setattr(saving, step, full)
+            patched.setattr(where, step, full)
             with pytest.raises(SpotScopeError, match="The disk is full"):
                 save_annotations(section, document)
         assert _files(section, ()) == before, step

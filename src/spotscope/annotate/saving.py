@@ -137,7 +137,7 @@ def _write_obs(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of zarr, about the encoding of strings
-        shutil.copytree(old, new)
+        _copy(old, new)
         obs: Any = zarr.open_group(new, mode="r+", use_consolidated=False)
         if [str(b) for b in read_elem(obs[obs.attrs["_index"]])] != barcodes:
             raise SpotScopeError(
@@ -158,6 +158,16 @@ def _write_obs(
                 ATTRIBUTE: {"save": key, "annotators": columns["annotators"]},
             }
         )
+
+
+def _copy(old: Path, new: Path) -> None:
+    """Copy a folder; unlike `shutil.copytree`, stop at the first refusal and say why."""
+    new.mkdir()
+    for path in old.iterdir():
+        if path.is_dir():
+            _copy(path, new / path.name)
+        else:
+            shutil.copyfile(path, new / path.name)
 
 
 def _write_shapes(folder: Path, state: State, mpp_um: float | None) -> None:
