@@ -69,13 +69,18 @@ def dock(qtbot, viewer, fresh, monkeypatch):
     show_section(viewer, fresh)
     made = ReviewDock(viewer)
     made.learning._pause.setInterval(60)
+    made._edits.setInterval(20)
     qtbot.addWidget(made)
     made.show()
     return made
 
 
 def rested(qtbot, dock):
-    qtbot.waitUntil(lambda: not (dock.learning.running or dock.learning.waiting), timeout=20_000)
+    def still():
+        learning = dock.learning
+        return not (learning.running or learning.waiting or dock._edits.isActive())
+
+    qtbot.waitUntil(still, timeout=20_000)
 
 
 def test_before_learning_one_sentence_says_what_will_happen(dock, fresh):
@@ -107,11 +112,12 @@ def test_without_labels_nothing_can_be_learnt_and_it_says_what_to_do(dock, viewe
     assert "C3 · no labels" in [dock.learn.sections.item(k).text() for k in range(2)]
 
 
-def test_labels_of_one_class_ask_for_a_second(dock, viewer, c3):
+def test_labels_of_one_class_ask_for_a_second(qtbot, dock, viewer, c3):
     show_section(viewer, c3)
     workspace = workspace_of(viewer)
     workspace.annotating.classes.add("invasive cancer")
     workspace.annotating.mark(range(20), "invasive cancer")
+    rested(qtbot, dock)
     dock.learn.choose(["C3"])
     assert dock.said.text().startswith("All labelled spots are invasive cancer; mark a second")
 

@@ -223,13 +223,13 @@ class Drawing:
         if told.on_spots is not None:
             spots = self.layer("spots") or self.add(spots_layer(active))
             colour_told_spots(spots, active, told)
-            self._describe(spots, f"{active.name} predicted subtypes of spots")
+            self._describe(spots, f"{active.name} predicted subtypes")
         if told.on_grid is None:
             return "spots"
         layer = self.layer("subtypes") or self.add(subtype_layer(active, told))
         show_subtypes(layer, active, told, opacity)
         trained = told.run.protocol == "trained on this section"
-        self._describe(layer, f"{active.name} predicted subtypes" + trained * " (trained on it)")
+        self._describe(layer, f"{active.name} subtype map" + trained * " (trained on it)")
         return "subtypes"
 
     def _draw_map(self, gene: str, limits: tuple[float, float]) -> None:

@@ -50,7 +50,4 @@ def labels_of(workspace: Workspace, opened: OpenSection) -> Labels:
             return Labels(np.full(opened.n_spots, None, object))
         # -1, unlabelled, takes the last one.
         return Labels(np.array([*labels.categories, None], object)[labels.codes])
-    names, excluded = document.merged(), document.vocabulary.excluded
-    if excluded is not None:
-        names[names == excluded] = None
-    return Labels(names)
+    return Labels(document.subtypes())

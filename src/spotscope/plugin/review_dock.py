@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 from spotscope.errors import SpotScopeError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from spotscope.progress import Progress
 
 LEARN, MAP, REVIEW = range(3)
+_EDITS_MS = 300
 
 
 class ReviewDock(Dock):
@@ -57,6 +59,11 @@ class ReviewDock(Dock):
         for widget in (self.said, self.start, self.job_bar, self.message):
             self.footer.addWidget(widget)
         self.learning = Learning(self.run_job, self.learn.plan, self)
+        # A brush edits many times a second; what is said of labels follows when it rests.
+        self._edits = QTimer(self)
+        self._edits.setSingleShot(True)
+        self._edits.setInterval(_EDITS_MS)
+        self._edits.timeout.connect(self._on_edits)
         self.tabs.idClicked.connect(self._on_page)
         self.learn.edited.connect(self._say_plan)
         self.learn.keep.toggled.connect(self.learning.keep)
@@ -98,7 +105,7 @@ class ReviewDock(Dock):
 
     def update_from(self, what: frozenset[str]) -> None:
         """Follow the workspace."""
-        if what & {"section", "sections", "annotations"}:
+        if what & {"section", "sections"}:
             self.learn.show_sections()
         if what & {"section", "subtype runs"}:
             reason = self.workspace.why_not("predicted subtype")
@@ -111,6 +118,11 @@ class ReviewDock(Dock):
             self.map.update_from(what)
             self.review.update_from(what)
         if "annotations" in what:
+            self._edits.start()
+
+    def _on_edits(self) -> None:
+        if self.workspace.section is not None:
+            self.learn.show_sections()
             self.learning.labels_changed()
 
     # -- learning ---------------------------------------------------------------------------

@@ -41,7 +41,7 @@ _ABOUT = {
     "scanvi": "Learns from the spots' counts, those without a label as well; tells spots alone.",
 }
 _MOST_ROWS = 6
-_SCANVI_SECONDS_A_SPOT, _PAIR_SECONDS_A_SPOT = 0.05, 0.1
+_SCANVI_SECONDS_A_SPOT, _PAIR_SECONDS_A_SPOT = 0.2, 0.1
 
 
 @dataclass(frozen=True)

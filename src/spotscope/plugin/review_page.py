@@ -132,9 +132,8 @@ class ReviewPage(QWidget):
             self.accept.setText(f"Accept {target.told} (A)")
 
     def _show_classes(self, shown: bool) -> None:
-        workspace = self._workspace
-        listed = [(one.name, one.key, one.colour) for one in workspace.annotating.classes.listed]
-        wanted = listed if shown else []
+        classes = self._workspace.annotating.classes.listed if shown else []
+        wanted = [(one.name, one.key, one.colour) for one in classes]
         if wanted == self._classes:
             return
         self._classes = wanted

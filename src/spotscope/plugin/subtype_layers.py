@@ -28,7 +28,7 @@ def subtype_layer(opened: OpenSection, told: Told) -> LayerDataTuple:
         told.on_grid.labels(),
         {
             **about,
-            "name": f"{opened.name} predicted subtypes",
+            "name": f"{opened.name} subtype map",
             "metadata": metadata(opened, "subtypes"),
             "colormap": _label_colours(told),
             "features": _names(told),
