@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from spotscope.cli import app
 from spotscope.data.section import Section
-from spotscope.data.store import write_section
+from spotscope.data.store import open_section, write_section
+from spotscope.data.subtype_runs import list_subtype_runs
 from spotscope.encoders.base import Encoder
 
 QUICK = ["--set", "epochs=2", "--set", "device=cpu"]
@@ -53,10 +54,31 @@ def test_a_classifier_goes_from_training_to_a_table(stores: list[Path], tmp_path
     status, out, err = _run("predict", model, stores[2], "--out", table)
     assert status == 0, err
     told = pd.read_csv(table, index_col="spot")
-    assert list(told) == ["row_px", "col_px", "subtype", "dark", "pale"]
+    assert list(told) == ["row_px", "col_px", "subtype", "distance", "dark", "pale"]
     np.testing.assert_allclose(told[["dark", "pale"]].sum(axis=1), 1, atol=1e-5)
     status, out, err = _run("predict", model, stores[0], "--out", table)
-    assert "trained on patient A" in err
+    assert "trained on A1 itself" in err
+    assert len(list_subtype_runs(open_section(stores[0]))) == 1
+
+
+def test_training_prints_the_validation_beside_the_commonest_class_and_can_go_on(
+    stores: list[Path], tmp_path: Path
+) -> None:
+    status, out, err = _run("train", *stores, "--out", tmp_path / "first", *QUICK)
+    assert status == 0, err
+    assert "Each patient held out in turn (A, B, C)." in out
+    assert "| commonest class | 0." in out
+    again = ("train", *stores, "--out", tmp_path / "second", "--warm", tmp_path / "first", *QUICK)
+    status, out, err = _run(*again)
+    assert status == 0, err
+    assert "90 labelled spots" in out
+    status, _, err = _run("train", *stores, "--out", tmp_path / "third", "--exclude", "dark")
+    assert status == 2
+    assert "All labelled spots are 'pale'" in err
+    status, _, err = _run(
+        "train", *stores, "--out", tmp_path / "x", "--learn", "counts", "--warm", "."
+    )
+    assert (status, "leave out --warm" in err) == (2, True)
 
 
 def test_evaluate_scores_the_image_alone_and_after_a_pair(

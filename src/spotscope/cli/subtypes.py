@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from spotscope.data.cohort import Cohort
-    from spotscope.methods.contrastive import ContrastiveMethod
+    from spotscope.data.subtype_runs import SubtypeRun
     from spotscope.methods.subtypes import SubtypeClassifier, SubtypeSettings
+    from spotscope.methods.subtypes_counts import CountsSettings
     from spotscope.progress import Progress
 
 IMAGE = "image"
 """Names the classifier that goes on from no pair in the scores."""
+
+
+class Learn(enum.StrEnum):
+    """What subtypes are learnt from."""
+
+    image, tpirbae, counts = "image", "tpirbae", "counts"
+
 
 group = typer.Typer(
     help="Learn the pathologist's subtypes from labelled spots and tell them from the image.",
@@ -50,38 +59,77 @@ def train(
     out: Annotated[
         Path, typer.Option(help="The classifier's folder to make.", show_default=False)
     ],
+    learn: Annotated[
+        Learn,
+        typer.Option(
+            help="From the image; from the image after a pair that counts and labels teach; or"
+            " from counts with scANVI, for measured spots alone."
+        ),
+    ] = Learn.image,
     after: Annotated[
         Path | None,
         typer.Option(help="A trained contrastive model, such as tpirbae, to go on from."),
     ] = None,
+    warm: Annotated[
+        Path | None,
+        typer.Option(help="An earlier classifier to go on from, after some more labels."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="A class that is not to be learnt; may be repeated."),
+    ] = None,
     encoder: EncoderName = "auto",
     set_: Settings = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option("--pair", metavar="NAME=VALUE", help="A setting of the pair: epochs=20"),
+    ] = None,
 ) -> None:
-    """Train a classifier on the labelled spots of sections.
+    """Train a classifier on the labelled spots of sections, and validate it on held-out ones.
+
+    Patients are held out if several are labelled, and else blocks of tissue; the classifier that
+    is kept has learnt from all.
 
     For example:
 
       spotscope subtypes train C2.zarr D1.zarr --out subtypes-model
 
-      spotscope subtypes train *.zarr --out subtypes-model --after tpirbae-model --set head=mlp
+      spotscope subtypes train *.zarr --out subtypes-model --learn tpirbae --pair epochs=40
     """
-    from spotscope.jobs.opening import as_cohort
-    from spotscope.jobs.training import check_new
-    from spotscope.methods.subtypes import SubtypeClassifier
+    from spotscope.errors import SpotScopeError
+    from spotscope.evaluate.validation import Validation, as_markdown
+    from spotscope.jobs.learning import as_classifier, learn_from_counts, learn_subtypes
 
-    settings = _settings(set_)
-    check_new(out)
-    pair = _pair(after) if after is not None else None
-    cohort = as_cohort(sections)
+    if learn is not Learn.image and (warm or after):
+        raise SpotScopeError(f"--learn {learn.value} begins anew; leave out --warm and --after.")
+    if learn is not Learn.tpirbae and pair:
+        raise SpotScopeError("--pair sets the pair of --learn tpirbae; use --set otherwise.")
     with progress_shown("Training the classifier") as progress:
-        classifier = SubtypeClassifier(settings, encoder, pair).fit(cohort, progress)
-        classifier.save(out)
-    for sentence in classifier.notes:
+        if learn is Learn.counts:
+            learn_from_counts(
+                sections, out, exclude=exclude or (), settings=_counts(set_), progress=progress
+            )
+        else:
+            learn_subtypes(
+                sections,
+                out,
+                exclude=exclude or (),
+                encoder=encoder,
+                settings=_settings(set_),
+                learn=learn.value,
+                after=after,
+                pair_settings=_pair_settings(pair),
+                warm=warm,
+                progress=progress,
+            )
+    made = as_classifier(out)
+    for sentence in made.provenance.notes:
         note(sentence)
-    learnt = classifier.provenance
+    if made.validation is not None:
+        console().print(as_markdown(Validation.from_dict(made.validation)), markup=False)
     console().print(
-        f"{out}: {learnt.n_spots:,} labelled spots of {len(classifier.classes)} subtypes"
-        f" ({', '.join(classifier.classes)})"
+        f"{out}: {made.provenance.n_spots:,} labelled spots of {len(made.classes)} subtypes"
+        f" ({', '.join(made.classes)})"
     )
 
 
@@ -89,44 +137,89 @@ def predict(
     model: Annotated[
         Path, typer.Argument(help="Folder that subtypes train wrote.", show_default=False)
     ],
-    section: Annotated[Path, typer.Argument(help="A section with spots.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The table to write, .csv.", show_default=False)],
+    section: Annotated[
+        Path, typer.Argument(help="A section, or a slide alone.", show_default=False)
+    ],
+    stride_um: Annotated[
+        float | None,
+        typer.Option(
+            "--stride-um", help="Step of the grid over the tissue; half the spot pitch without."
+        ),
+    ] = None,
+    spots_only: Annotated[
+        bool, typer.Option("--spots-only", help="Leave out the grid over the tissue.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table of the spots to write as well, .csv; for a slide alone, the store to"
+            " make, .zarr."
+        ),
+    ] = None,
 ) -> None:
-    """Tell the subtype of each spot from the image, and write a table.
+    """Tell the subtypes of a section, on its spots and on a grid over its tissue.
+
+    They go into the section's store, beside the predictions made before.
 
     For example:
 
       spotscope subtypes predict subtypes-model C5.zarr --out C5-subtypes.csv
+
+      spotscope subtypes predict subtypes-model slide.svs --out slide.zarr
     """
+    from spotscope.annotate.learnt import areas, decide
+    from spotscope.data.prediction import flattery
+    from spotscope.data.subtype_runs import list_subtype_runs
+    from spotscope.jobs.learning import as_classifier, predict_subtypes
+    from spotscope.jobs.opening import as_section
+    from spotscope.jobs.predicting import with_store
+    from spotscope.jobs.training import check_writable
+
+    classifier, opened = as_classifier(model), as_section(section)
+    table = out if out is not None and out.suffix != ".zarr" else None
+    if table is not None:
+        check_writable(table.parent)
+        opened.measured()
+    with progress_shown(f"Opening {opened.name}") as progress:
+        place = with_store(opened, None if table is not None else out, progress)
+    with progress_shown(f"Telling the subtypes of {opened.name}") as progress:
+        run_id = predict_subtypes(
+            classifier, place, stride_um=stride_um, on_grid=not spots_only, progress=progress
+        )
+    (run,) = (run for run in list_subtype_runs(place) if run.id == run_id)
+    console().print(f"{place.store}: {run_id} ({run.protocol})")
+    for found in (run.on_spots(), run.on_grid()):
+        if found is not None:
+            sizes = areas(found, decide(found))
+            unit = "spots" if found.places.grid is None else "mm²"
+            figures = (f"{n:,}" if mm2 is None else f"{mm2:.2f}" for n, mm2 in sizes.values())
+            told = ", ".join(
+                f"{name} {figure}" for name, figure in zip(sizes, figures, strict=True)
+            )
+            console().print(f"{unit}: {told}", markup=False)
+    if table is not None:
+        _write_table(table, run)
+        console().print(f"{table}: {place.n_spots:,} spots")
+    if sentence := flattery(run.protocol, place):
+        note(sentence)
+
+
+def _write_table(out: Path, run: SubtypeRun) -> None:
+    """Write the spots' most probable class and all probabilities."""
     import pandas as pd
 
-    from spotscope.data.places import Places
     from spotscope.files import written_beside
-    from spotscope.jobs.opening import as_section
-    from spotscope.jobs.training import check_writable
-    from spotscope.methods.subtypes import SubtypeClassifier
 
-    classifier = SubtypeClassifier.load(model)
-    opened = as_section(section)
-    check_writable(out.parent)
-    opened.measured()
-    with progress_shown(f"Telling the subtypes of {opened.name}") as progress:
-        found = classifier.predict_subtypes(Places.on_spots(opened), progress)
+    found = run.on_spots()
+    assert found is not None  # asked for before anything was predicted
     rows, cols = found.places.centres_px.T
+    barcodes = found.places.section.barcodes
     table = pd.DataFrame(
-        {"row_px": rows, "col_px": cols, "subtype": found.labels},
-        index=pd.Index(opened.barcodes, name="spot"),
-    ).join(pd.DataFrame(found.probabilities, opened.barcodes, found.classes))
+        {"row_px": rows, "col_px": cols, "subtype": found.labels, "distance": found.distance},
+        index=pd.Index(barcodes, name="spot"),
+    ).join(pd.DataFrame(found.probabilities, barcodes, found.classes))
     with written_beside(out) as beside:
         table.to_csv(beside, float_format="%.6g")
-    shares = table["subtype"].value_counts(normalize=True)
-    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    console().print(f"{out}: {len(table):,} spots, {told}")
-    if opened.patient in classifier.provenance.training_patients:
-        note(
-            f"The classifier was trained on patient {opened.patient}, so these subtypes look"
-            " better than a new patient's would."
-        )
 
 
 def evaluate(
@@ -196,6 +289,7 @@ def _maker(
     pair_settings: dict[str, Any] | None = None,
 ) -> Callable[[Cohort, Progress], SubtypeClassifier]:
     """Return what trains a classifier on a cohort, after a pair when a method is named."""
+    from spotscope.jobs.learning import as_pair
     from spotscope.methods.base import get_method
     from spotscope.methods.subtypes import SubtypeClassifier
 
@@ -203,7 +297,7 @@ def _maker(
         pair = None
         if method is not None:
             made = get_method(method)(pair_settings, encoder)
-            pair = _contrastive(made, method).fit(cohort, None, progress.part(0.0, 0.7))
+            pair = as_pair(made).fit(cohort, None, progress.part(0.0, 0.7))
         start = 0.0 if pair is None else 0.7
         return SubtypeClassifier(settings, encoder, pair).fit(cohort, progress.part(start, 1.0))
 
@@ -218,19 +312,18 @@ def _settings(pairs: list[str] | None) -> SubtypeSettings:
     return checked(SubtypeSettings, content)
 
 
-def _pair(folder: Path) -> ContrastiveMethod:
-    from spotscope.methods.base import load_method
+def _counts(pairs: list[str] | None) -> CountsSettings:
+    from spotscope.cli.settings import checked, parse, split_pairs
+    from spotscope.methods.subtypes_counts import CountsSettings
 
-    return _contrastive(load_method(folder), str(folder))
+    content = parse(CountsSettings, split_pairs(pairs or []), "subtypes-counts")
+    return checked(CountsSettings, content)
 
 
-def _contrastive(method: object, called: str) -> ContrastiveMethod:
-    from spotscope.errors import SpotScopeError
-    from spotscope.methods.contrastive import ContrastiveMethod
+def _pair_settings(pairs: list[str] | None) -> dict[str, Any]:
+    from spotscope.cli.settings import parse_for_many, split_pairs
+    from spotscope.methods.base import get_method
 
-    if not isinstance(method, ContrastiveMethod):
-        raise SpotScopeError(
-            f"'{called}' trains no image side that a classifier could go on from; choose clip,"
-            " bleep, mclstexp or tpirbae."
-        )
-    return method
+    return parse_for_many({"tpirbae": get_method("tpirbae").Settings}, split_pairs(pairs or []))[
+        "tpirbae"
+    ]

@@ -224,7 +224,7 @@ def _by_blocks(
         test[rows[held]] = True
         if not test.any():
             continue
-        near = cKDTree(laid[test]).query(laid)[0] <= 1.0
+        near = cKDTree(laid[test]).query(laid)[0] <= 1.0 + 1e-9  # whatever the rounding
         folds.append(LabelFold(f"blocks {number} of {n_folds}", usable & ~near, test))
     return folds
 
@@ -255,3 +255,35 @@ def _protocol(by: By, folds: list[LabelFold]) -> str:
         f"Blocks of tissue held out in turn, {len(folds)} times, with a margin around them that is"
         " not learnt from; the same patient is on both sides, so a new patient will score lower."
     )
+
+
+def as_markdown(found: Validation) -> str:
+    """Return the scores beside the commonest class's, and the confusion matrix, as Markdown."""
+    if found.by == "none":
+        return "\n".join([found.protocol, *found.notes])
+    head = ["", "accuracy", "balanced accuracy", "macro-F1"]
+    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    rows = [
+        [title, *(f"{found.scores[key][name]:.3f}" for name in names)]
+        for key, title in ((CLASSIFIER, "classifier"), (MAJORITY, "commonest class"))
+    ]
+    table = [
+        [name, *map(str, row)] for name, row in zip(found.classes, found.confusion, strict=True)
+    ]
+    return "\n".join(
+        [
+            f"{found.n_spots:,} held-out spots. {found.protocol}",
+            *found.notes,
+            "",
+            *_lines(head, rows),
+            "",
+            "Rows are the annotated classes, columns what was told.",
+            "",
+            *_lines(["", *found.classes], table),
+        ]
+    )
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(row)} |" for row in cells]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spotscope.data.section import Section
     from spotscope.data.subtype_map import SubtypeMap
     from spotscope.encoders.base import Encoder
+    from spotscope.methods.base import Method
     from spotscope.methods.contrastive import ContrastiveMethod
     from spotscope.methods.subtype_network import Looked
     from spotscope.methods.subtypes import SubtypeClassifier
@@ -292,7 +293,7 @@ def as_classifier(model: Classifier | str | os.PathLike[str]) -> Classifier:
     return loader.load(model)  # type: ignore[arg-type]
 
 
-def as_pair(model: ContrastiveMethod | str | os.PathLike[str]) -> ContrastiveMethod:
+def as_pair(model: Method | str | os.PathLike[str]) -> ContrastiveMethod:
     """Return a trained contrastive method; a folder is loaded.
 
     Raises
@@ -300,13 +301,13 @@ def as_pair(model: ContrastiveMethod | str | os.PathLike[str]) -> ContrastiveMet
     SpotScopeError
         When it is of another kind.
     """
-    from spotscope.methods.base import load_method
+    from spotscope.methods.base import Method, load_method
     from spotscope.methods.contrastive import ContrastiveMethod
 
-    found = model if isinstance(model, ContrastiveMethod) else load_method(Path(model))
+    found = model if isinstance(model, Method) else load_method(Path(model))
     if not isinstance(found, ContrastiveMethod):
         raise SpotScopeError(
-            f"'{model}' trains no image side that a classifier could go on from; choose clip,"
+            f"'{found.name}' trains no image side that a classifier could go on from; choose clip,"
             " bleep, mclstexp or tpirbae."
         )
     return found
@@ -340,7 +341,7 @@ def _trained_pair(
     from spotscope.methods.base import get_method
 
     pair = get_method("tpirbae")(settings, encoder).fit(cohort, None, progress)
-    return as_pair(pair)  # type: ignore[arg-type]
+    return as_pair(pair)
 
 
 def _refitting(learn: str, cohort: Cohort, encoder: str | Encoder, settings: Any) -> Any:
