@@ -276,7 +276,7 @@ def _settings(examples: int, steps: int) -> settings:
     )
 
 
-Annotating.TestCase.settings = _settings(60, 30)
+Annotating.TestCase.settings = _settings(40, 30)
 TestRandomEditing = Annotating.TestCase
 
 
@@ -285,4 +285,4 @@ def test_random_editing_in_a_real_store_loses_nothing(tiny_stores: dict[str, Pat
     from hypothesis.stateful import run_state_machine_as_test
 
     AnnotatingStore.template = tiny_stores["A1"]
-    run_state_machine_as_test(AnnotatingStore, settings=_settings(6, 20))
+    run_state_machine_as_test(AnnotatingStore, settings=_settings(5, 20))
