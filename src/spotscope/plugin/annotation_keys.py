@@ -43,7 +43,7 @@ class WindowKeys:
             return
         viewer, window = self._dock.viewer, self._dock.window()
         for key, act in annotation_keys(drawing_of(viewer)).items():
-            shortcut = QShortcut(QKeySequence(key.replace("Control", "Ctrl")), window)
+            shortcut = QShortcut(QKeySequence(_as_qt(key)), window)
             shortcut.activated.connect(lambda act=act: act(viewer))
             self._shortcuts.append(shortcut)
         made = tuple(self._shortcuts)
@@ -58,6 +58,11 @@ class WindowKeys:
         for shortcut in self._shortcuts:
             if isalive(shortcut):
                 shortcut.setEnabled(not theirs)
+
+
+def _as_qt(key: str) -> str:
+    """Write napari's name of a key as Qt does."""
+    return key.replace("Control-", "Ctrl+").replace("Shift-", "Shift+")
 
 
 def _unbind(shortcuts: tuple[QShortcut, ...]) -> None:

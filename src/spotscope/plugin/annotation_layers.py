@@ -50,8 +50,8 @@ def circles(centres_px: NDArray[np.float64], radius_px: float) -> list[NDArray[n
     return [centre + radius_px * _RING for centre in centres_px]
 
 
-def circle(centre_px: tuple[float, float], radius_px: float) -> NDArray[np.float64]:
-    """Return the ring of a brush."""
+def circle(radius_px: float, centre_px: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
+    """Return a ring."""
     return np.asarray(centre_px) + radius_px * _CIRCLE
 
 

@@ -75,6 +75,7 @@ class Tools:
             self._corners = []
             if wanted != self._armed:
                 self._arm(wanted)
+            self._hold_camera()
             self._drawing.annotations.remove_sketch()
         if "selection" in what and self._drawing.workspace.section is not None:
             self._show_selected()
@@ -108,7 +109,6 @@ class Tools:
                 viewer.bind_key(key, action, overwrite=True)
             else:
                 viewer.bind_key(key, self._keys_before.get(key), overwrite=True)
-        self._hold_camera()
 
     def leave(self) -> None:
         """Give up what is half drawn, or else the selection, or else the tool."""
@@ -125,7 +125,12 @@ class Tools:
         viewer = self._drawing.viewer
         pans = not self._armed or self._held
         viewer.scene.camera.mouse_pan = pans
-        viewer.cursor.style = "standard" if pans else "cross"
+        brushes = not pans and self._annotating.tool in ("brush", "erase")
+        if brushes:
+            # The canvas draws the ring itself, which costs a frame nothing: lines of a layer
+            # that move make a new shader each time.
+            viewer.cursor.size = self._annotating.brush_um
+        viewer.cursor.style = "standard" if pans else "circle" if brushes else "cross"
 
     def _on_space(self, viewer: Any) -> Iterator[None]:
         self._held = True
@@ -163,11 +168,8 @@ class Tools:
         if not self._armed or len(event.position) < 2 or self._held:
             return
         place = self._place(event)
-        sketch = self._drawing.annotations.sketch
         erases = ERASE_KEY in event.modifiers or tool == "erase"
-        if tool in ("brush", "erase"):
-            sketch(self._brush_ring(place, self._colour(erases)))
-        elif tool == "polygon" and self._corners:
+        if tool == "polygon" and self._corners:
             self._show_corners(place)
         elif tool == "click":
             spot = self._section.spot_at(place)
@@ -263,7 +265,7 @@ class Tools:
 
     def _show_corners(self, place: tuple[float, float]) -> None:
         start = tuple(self._corners[0])
-        first = circle(start, 0.5 * _CLOSE_SCREEN_PX * self._px_per_screen_px)
+        first = circle(0.5 * _CLOSE_SCREEN_PX * self._px_per_screen_px, start)
         lines = [np.array([*self._corners, place]), first]
         self._drawing.annotations.sketch([(lines, self._colour(False) or DARK)])
 
@@ -290,7 +292,6 @@ class Tools:
                 seen[found] = True
                 waiting.append(found)
                 self._drawing.annotations.paint(found, None if erases else colour)
-            self._drawing.annotations.sketch(self._brush_ring(place, colour))
             if waiting and time.monotonic() - written > _PIECE_S:
                 self._write(waiting, erases, group)
                 written = time.monotonic()
@@ -353,13 +354,6 @@ class Tools:
         if not len(centres):
             return []
         return [(circles(centres, radius + beside), LIGHT), (circles(centres, radius), colour)]
-
-    def _brush_ring(self, place: tuple[float, float], colour: str | None) -> Strokes:
-        beside = 2 * self._px_per_screen_px
-        return [
-            ([circle(place, self._radius_px + beside)], LIGHT),
-            ([circle(place, self._radius_px)], colour or DARK),
-        ]
 
     def _colour(self, erases: bool) -> str | None:
         """Return the colour of the class that is given; None when something else is done."""
