@@ -7,9 +7,12 @@ from weakref import ref
 
 import numpy as np
 
+from spotscope.plugin.layers import frame
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Shapes
+    from numpy.typing import NDArray
 
     from spotscope.plugin.opened import OpenSection
     from spotscope.plugin.review_state import Target
@@ -57,43 +60,51 @@ class ReviewDrawing:
         wanted = (section, target)
         if wanted == self._shown:
             return
+        elsewhere = bool(self._shown) and self._shown[0] is not section
         self._shown = wanted
-        self._clear()
-        if section is not None and target is not None:
-            others = review.queue.targets if review.queue and target.kind == "suggested" else []
-            self._draw(section, target, [one for one in others if one is not target])
-            self._go(section, target)
-            self._point(None)  # another place came under the mouse
+        if section is None or target is None or elsewhere:
+            self._clear()
+        if section is None or target is None:
+            return
+        others = review.queue.targets if review.queue and target.kind == "suggested" else []
+        self._draw(section, target, [one for one in others if one is not target])
+        self._go(section, target)
+        self._point(None)  # another place came under the mouse
 
     def _draw(self, section: OpenSection, target: Target, others: list[Target]) -> None:
         """Outline the place, white within black; other suggested spots get a thin ring."""
+        rings = [ring for one in others for ring in one.outline]
+        count = len(target.outline)
+        data = [*rings, *target.outline, *target.outline]
+        layer = self.layer
+        if layer is None or layer not in self.viewer.layers:
+            layer = self._add(section, data)
+        else:  # taking a layer away takes napari a second
+            layer.data = (data, ["polygon"] * len(data))
+        layer.edge_color = ["#ffe08a"] * len(rings) + ["black"] * count + ["white"] * count
+        self._widths = np.array([1.0] * len(rings) + [2.2] * count + [1.0] * count)
+        self._on_zoom()
+
+    def _add(self, section: OpenSection, data: list[NDArray[np.float64]]) -> Shapes:
+        """Add the layer, and leave the choice of layer alone."""
         from napari.layers import Shapes
 
-        rings = [ring for one in others for ring in one.outline]
-        data = [*rings, *target.outline, *target.outline]
-        colours = ["#ffe08a"] * len(rings)
-        colours += ["black"] * len(target.outline) + ["white"] * len(target.outline)
         layers = self.viewer.layers
         chosen = layers.selection.active
         self.layer = Shapes(
             data,
             shape_type="polygon",
             face_color="transparent",
-            edge_color=colours,
             opacity=1.0,
             name=NAME,
-            scale=(section.mpp_um, section.mpp_um),
-            units=(section.unit, section.unit),
-            axis_labels=("y", "x"),
+            **frame(section),
         )
-        self._widths = np.array(
-            [1.0] * len(rings) + [2.2] * len(target.outline) + [1.0] * len(target.outline)
-        )
-        self._on_zoom()
+        self._widths = np.ones(len(data))
         self.viewer.add_layer(self.layer)
         self.layer.editable = False
         if chosen is not None:
             layers.selection.active = chosen
+        return self.layer
 
     def _clear(self) -> None:
         if self.layer is not None and self.layer in self.viewer.layers:

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from spotscope.plugin.model_pages import let_shrink
 from spotscope.plugin.review_confusion import ConfusionTable
-from spotscope.plugin.widgets import Swatch, two_decimals, wrapped
+from spotscope.plugin.widgets import Swatch, clear, two_decimals, wrapped
 
 if TYPE_CHECKING:
     from spotscope.data.subtype_runs import SubtypeRun
@@ -172,7 +172,7 @@ class AreaLegend(QWidget):
 
     def show_told(self, told: Told) -> None:
         """Show what is told of the section."""
-        _empty(self._grid)
+        clear(self._grid)
         for column, name in ((2, "mm²"), (3, "spots")):
             self._grid.addWidget(QLabel(name), 0, column, _RIGHT)
         for row, (name, colour, spots, area) in enumerate(told.legend(), 1):
@@ -215,7 +215,7 @@ class ScoreBoard(QWidget):
 
     def show_validation(self, found: dict[str, Any] | None) -> None:
         """Show the validation of a classifier; None where nothing could be held out."""
-        _empty(self._grid)
+        clear(self._grid)
         scored = found is not None and bool(found["scores"])
         for widget in (self.key, self.confusion):
             widget.setVisible(scored)
@@ -256,10 +256,3 @@ def _slider(tip: str) -> QSlider:
     slider.setRange(0, 100)
     slider.setToolTip(tip)
     return slider
-
-
-def _empty(grid: QGridLayout) -> None:
-    while grid.count():
-        grid.takeAt(0).widget().deleteLater()
-    for row in range(grid.rowCount()):
-        grid.setRowMinimumHeight(row, 0)

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.subtype_state import percent
-from spotscope.plugin.widgets import Message, wrapped
+from spotscope.plugin.widgets import Message, clear, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,8 +137,7 @@ class ReviewPage(QWidget):
         if wanted == self._classes:
             return
         self._classes = wanted
-        while self.classes.count():
-            self.classes.takeAt(0).widget().deleteLater()
+        clear(self.classes)
         for place, (name, key, colour) in enumerate(wanted):
             button = QPushButton(f"{key}  {name}" if key else name)
             button.setIcon(_square(colour))

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
     QLabel,
+    QLayout,
     QMessageBox,
     QPushButton,
     QScrollArea,
@@ -266,9 +267,7 @@ class Legend(QWidget):
 
     def show_classes(self, classes: list[tuple[str, str, int]]) -> None:
         """Show (name, `#rrggbb`, number of spots)."""
-        while self._grid.count():
-            item = self._grid.takeAt(0)
-            item.widget().deleteLater()
+        clear(self._grid)
         for row, (name, colour, count) in enumerate(classes):
             self._grid.addWidget(Swatch(colour), row, 0)
             self._grid.addWidget(wrapped(name), row, 1)
@@ -290,6 +289,14 @@ class Swatch(QWidget):
         painter = QPainter(self)
         painter.fillRect(self.rect(), self._colour)
         painter.end()
+
+
+def clear(layout: QLayout) -> None:
+    """Take all widgets out of a layout; none is seen until Qt deletes it."""
+    while layout.count():
+        widget = layout.takeAt(0).widget()
+        widget.hide()
+        widget.deleteLater()
 
 
 def wrapped(text: str) -> QLabel:
