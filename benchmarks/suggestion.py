@@ -29,7 +29,7 @@ from spotscope.files import written_beside
 from spotscope.methods.linear_head import fit_linear_head, softmax, standards
 from spotscope.methods.subtype_settings import SubtypeSettings
 
-BATCH, BUDGET, DRAWS = 10, 120, 3
+BATCH, BUDGET, DRAWS = 10, 120, 5
 LEVELS = (0.90, 0.95, 0.98, 1.00)
 """Shares of the macro-F1 that random annotation reaches with its whole budget."""
 Rule = Literal["random", "suggested"]

@@ -27,9 +27,10 @@ def suggest_spots(
     Without a classifier what is typical is asked for: the spots are clustered, and of each of the
     largest clusters without a label the spot in its densest part is taken (TypiClust; Hacohen,
     Dekel and Weinshall 2022, section 3). With one, spots are drawn one after the other with odds
-    of doubt² × distance²: doubt is how little the most probable class leads the second, and
+    of doubt² × distance² × rarity: doubt is how little the most probable class leads the second,
     distance is to the nearest spot that has a label or was drawn before, in the space of the
-    features. The first asks where the classifier is unsure, the second covers the tissue; that
+    features, and rarity is how few labels the classes have that the spot may be of. The first
+    asks where the classifier is unsure, the second covers the tissue, the third every class; that
     they are drawn, and not simply the greatest taken, keeps odd single spots from being all that
     is asked (the sampling of k-means++; Arthur and Vassilvitskii 2007, as BADGE does with
     gradients; Ash and others 2020).
@@ -56,7 +57,7 @@ def suggest_spots(
     space = _space(features, seed)
     if probabilities is None or not labelled.any():
         return _typical(space, labelled, n, seed)
-    return _doubted(space, doubt(probabilities), labelled, n, seed)
+    return _doubted(space, np.asarray(probabilities, np.float64), labelled, n, seed)
 
 
 def doubt(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -106,7 +107,7 @@ def _typical(
 
 def _doubted(
     space: NDArray[np.float64],
-    doubts: NDArray[np.float64],
+    told: NDArray[np.float64],
     labelled: NDArray[np.bool_],
     n: int,
     seed: int,
@@ -117,7 +118,8 @@ def _doubted(
     draw = np.random.default_rng([seed, int(labelled.sum())])
     free = np.flatnonzero(~labelled)
     squares = cKDTree(space[labelled]).query(space[free])[0] ** 2
-    odds = np.maximum(doubts[free], 1e-9) ** 2
+    rarity = (told[free] / (1.0 + told[labelled].sum(axis=0))).sum(axis=1)
+    odds = np.maximum(doubt(told[free]), 1e-9) ** 2 * rarity
     found: list[int] = []
     for _ in range(n):
         weights = odds * np.maximum(squares, 1e-12)

@@ -116,7 +116,7 @@ def train(
                 exclude=exclude or (),
                 encoder=encoder,
                 settings=_settings(set_),
-                learn=learn.value,
+                learn="tpirbae" if learn is Learn.tpirbae else "image",
                 after=after,
                 pair_settings=_pair_settings(pair),
                 warm=warm,
