@@ -158,7 +158,7 @@ def test_growing_takes_the_spots_that_hang_together_and_are_alike(dock, viewer, 
     growing = dock.workspace.annotating.growing
     qtbot.waitUntil(lambda: growing.ready, timeout=20_000)
     qtbot.waitUntil(lambda: not dock.job_bar.running)
-    dock.tools.clusters.setValue(2)
+    dock.tools.clusters.setValue(3)
     dock.tools.growing_changed.emit()
     qtbot.waitUntil(lambda: growing.ready, timeout=20_000)
     opened = dock.workspace.section
