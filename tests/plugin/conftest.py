@@ -205,6 +205,18 @@ def stranger(tmp_path):
 
 
 @pytest.fixture
+def unlabelled(tmp_path):
+    """A section without labels, of its own."""
+    return OpenSection(make_section(tmp_path, "C3", "C", labels=False))
+
+
+@pytest.fixture
+def bare_slide(tmp_path):
+    """A slide without spots, of its own."""
+    return OpenSection(make_section(tmp_path, "alone", "D", spots=False))
+
+
+@pytest.fixture
 def predict():
     """A function that adds a run to a section's store."""
     return add_run

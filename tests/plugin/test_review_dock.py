@@ -104,16 +104,16 @@ def test_a_second_patient_is_held_out_and_other_slides_can_be_predicted(dock, vi
     assert "then predicts B1, C2." in dock.said.text()
 
 
-def test_without_labels_nothing_can_be_learnt_and_it_says_what_to_do(dock, viewer, c3):
-    show_section(viewer, c3)
+def test_without_labels_nothing_can_be_learnt_and_it_says_what_to_do(dock, viewer, unlabelled):
+    show_section(viewer, unlabelled)
     dock.learn.choose(["C3"])
     assert not dock.start.isEnabled()
     assert "Mark some spots in Annotate" in dock.said.text()
     assert "C3 · no labels" in [dock.learn.sections.item(k).text() for k in range(2)]
 
 
-def test_labels_of_one_class_ask_for_a_second(qtbot, dock, viewer, c3):
-    show_section(viewer, c3)
+def test_labels_of_one_class_ask_for_a_second(qtbot, dock, viewer, unlabelled):
+    show_section(viewer, unlabelled)
     workspace = workspace_of(viewer)
     workspace.annotating.classes.add("invasive cancer")
     workspace.annotating.mark(range(20), "invasive cancer")

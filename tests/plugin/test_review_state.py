@@ -166,10 +166,10 @@ def test_suggested_spots_are_gone_through_one_by_one(viewer, workspace):
     assert review.progress() == "1 of 3 looked at"
 
 
-def test_another_section_has_its_own_review(viewer, workspace, c3):
+def test_another_section_has_its_own_review(viewer, workspace, unlabelled):
     workspace.review.next("uncertain")
     first = workspace.section
-    show_section(viewer, c3)
+    show_section(viewer, unlabelled)
     assert workspace.review.current is None
     assert outline(viewer) is None
     with pytest.raises(SpotScopeError, match="learn them first"):
@@ -178,10 +178,10 @@ def test_another_section_has_its_own_review(viewer, workspace, c3):
     assert workspace.review.next("uncertain") is not None
 
 
-def test_a_slide_without_spots_gets_regions(viewer, slide_alone, add_subtypes):
-    add_subtypes(slide_alone.section)
-    slide_alone.read_subtype_runs()
-    show_section(viewer, slide_alone)
+def test_a_slide_without_spots_gets_regions(viewer, bare_slide, add_subtypes):
+    add_subtypes(bare_slide.section)
+    bare_slide.read_subtype_runs()
+    show_section(viewer, bare_slide)
     workspace = workspace_of(viewer)
     target = workspace.review.next("uncertain")
     assert target.spots.size == 0
