@@ -235,6 +235,7 @@ class RetrieveDock(Dock):
             isalive(self)
             and self.isVisible()
             and self.asks.isChecked()
+            and self.workspace.tool is None
             and self.workspace.section is not None
             and getattr(event, "button", 1) == 1
             and not event.modifiers
