@@ -30,7 +30,7 @@ class SubtypeSettings(BaseModel):
         True, title="Balance", description="Let every class count the same, however rare."
     )
     decay: float = Field(
-        1e-2,
+        3e-2,
         gt=0,
         title="Evenness",
         description="Pull of one frozen layer's weights to nothing: more for few labels.",
