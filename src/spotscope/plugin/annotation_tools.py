@@ -130,6 +130,8 @@ class Tools:
             # The canvas draws the ring itself, which costs a frame nothing: lines of a layer
             # that move make a new shader each time.
             viewer.cursor.size = self._annotating.brush_um
+            # The box behind an overlay's text: this one has none, and its square would stay.
+            viewer.canvas.overlays["_brush_circle"].box = False
         viewer.cursor.style = "standard" if pans else "circle" if brushes else "cross"
 
     def _on_space(self, viewer: Any) -> Iterator[None]:
