@@ -7,7 +7,10 @@ either drawn at random or asked of `spotscope.annotate.suggest`. Each patient is
 in turn, and each is done for several draws; the mean macro-F1 is a study's learning curve, made
 non-decreasing (isotonic regression) before it is asked how many labels reach a level.
 
-    python benchmarks/suggestion.py --out table.md [--seeds 0 1 2 3 4 5 6 7 8 9]
+With --on sections the slides in hand are completed instead: half of each patient's spots, drawn
+once for each draw, are never labelled, and those are told.
+
+    python benchmarks/suggestion.py --out table.md [--on sections] [--seeds 0 1 2 3 4 5 6 7 8 9]
 
 The rule was chosen on the studies of seeds 100 to 104. Finished studies are kept beside the table.
 """
@@ -33,6 +36,7 @@ BATCH, BUDGET, DRAWS = 10, 120, 5
 LEVELS = (0.90, 0.95, 0.98, 1.00)
 """Shares of the macro-F1 that random annotation reaches with its whole budget."""
 Rule = Literal["random", "suggested"]
+On = Literal["patient", "sections"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,16 @@ def study(seed: int, folder: Path) -> Study:
         return Study(kept["features"], kept["labels"], kept["patients"])
 
 
-def curve(made: Study, patient: str, rule: Rule, draw: int) -> np.ndarray:
-    """Return the macro-F1 on a held-out patient after each batch of labels."""
-    pool, test = made.patients != patient, made.patients == patient
+def held_out(made: Study, on: On, draw: int) -> list[np.ndarray]:
+    """Return which spots (n,) are never labelled: each patient's, or half of every patient's."""
+    if on == "patient":
+        return [made.patients == patient for patient in np.unique(made.patients)]
+    return [np.random.default_rng([draw, 1]).random(len(made.patients)) < 0.5]
+
+
+def curve(made: Study, test: np.ndarray, rule: Rule, draw: int) -> np.ndarray:
+    """Return the macro-F1 on held-out spots after each batch of labels."""
+    pool = ~test
     mean, scale = standards(made.features[pool])
     seen, asked = ((made.features[rows] - mean) / scale for rows in (pool, test))
     labels, true = made.labels[pool], made.labels[test]
@@ -104,15 +115,19 @@ def curve(made: Study, patient: str, rule: Rule, draw: int) -> np.ndarray:
     return np.array(scores)
 
 
-def curves(seed: int, folder: Path) -> dict[Rule, np.ndarray]:
-    """Return a study's learning curves: means over patients and draws."""
-    file = folder / f"{seed}-curves-{BATCH}-{BUDGET}-{DRAWS}.npz"
+def curves(seed: int, on: On, folder: Path) -> dict[Rule, np.ndarray]:
+    """Return a study's learning curves: means over held-out spots and draws."""
+    file = folder / f"{seed}-curves-{on}-{BATCH}-{BUDGET}-{DRAWS}.npz"
     if not file.exists():
         made = study(seed, folder)
         rules: tuple[Rule, ...] = ("random", "suggested")
         found = {
             rule: np.mean(
-                [curve(made, p, rule, d) for p in np.unique(made.patients) for d in range(DRAWS)],
+                [
+                    curve(made, test, rule, draw)
+                    for draw in range(DRAWS)
+                    for test in held_out(made, on, draw)
+                ],
                 axis=0,
             )
             for rule in rules
@@ -143,10 +158,10 @@ def labels_for(level: float, scores: np.ndarray) -> float:
     return float(counts[at - 1] + BATCH * (level - low) / (high - low))
 
 
-def table(seeds: list[int], folder: Path) -> str:
+def table(seeds: list[int], on: On, folder: Path) -> str:
     """Return the Markdown tables."""
     lines = ["| labels | random | suggested |", "| --- | --- | --- |"]
-    found = {seed: curves(seed, folder) for seed in seeds}
+    found = {seed: curves(seed, on, folder) for seed in seeds}
     means = {r: np.mean([found[s][r] for s in seeds], axis=0) for r in ("random", "suggested")}
     for number, pair in enumerate(zip(means["random"], means["suggested"], strict=True), 1):
         lines.append(f"| {BATCH * number} | {pair[0]:.3f} | {pair[1]:.3f} |")
@@ -166,7 +181,7 @@ def table(seeds: list[int], folder: Path) -> str:
         )
     lines += [
         "",
-        f"{len(seeds)} studies (seeds {', '.join(map(str, seeds))}), 4 patients held out in turn,"
+        f"{len(seeds)} studies (seeds {', '.join(map(str, seeds))}), {_HELD_OUT[on]},"
         f" {DRAWS} draws, batches of {BATCH}. Levels are shares of the macro-F1 that random"
         f" annotation reaches with {BUDGET} labels; needs are medians over studies.",
         "",
@@ -174,16 +189,23 @@ def table(seeds: list[int], folder: Path) -> str:
     return "\n".join(lines)
 
 
+_HELD_OUT: dict[On, str] = {
+    "patient": "4 patients held out in turn",
+    "sections": "half of the spots of 4 patients held out",
+}
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="Markdown file to write")
+    parser.add_argument("--on", choices=("patient", "sections"), default="patient")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--parts", type=Path, help="where finished studies are kept")
     args = parser.parse_args()
     folder = args.parts or args.out.with_suffix(".parts")
     folder.mkdir(parents=True, exist_ok=True)
-    text = table(args.seeds, folder)
+    text = table(args.seeds, args.on, folder)
     args.out.write_text(text, encoding="utf-8")
     print(text)
 
