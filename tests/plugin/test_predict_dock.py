@@ -89,7 +89,7 @@ def test_one_line_says_what_will_be_done_on_how_many_spots_and_how_long(dock):
 
 def test_a_model_tells_what_it_learnt_from_and_whether_it_learnt(dock):
     about = dock.model_page.about.text()
-    assert "Trained on A1 (patients A)" in about
+    assert "Trained on A1 (patient A)" in about
     assert "The model has not learnt." in about
 
 

@@ -129,3 +129,13 @@ def test_labels_that_change_move_the_means(dock, viewer, c2):
         assert point.pos().x() == pytest.approx(c2.measured("ERBB2").mean(), abs=1e-6)
     finally:
         c2.show_labels(*before)
+
+
+def test_a_gene_that_the_run_does_not_predict_is_said_instead_of_an_empty_plot(dock, viewer, c2):
+    run = workspace_of(viewer).run
+    show_gene(viewer, next(gene for gene in c2.genes if gene not in run.genes))
+    assert "is not predicted by this run" in dock.scatter.plotItem.titleLabel.text
+    assert not dock.scatter.getAxis("left").isVisible()
+    show_gene(viewer, run.genes[0])
+    assert run.genes[0] in dock.scatter.plotItem.titleLabel.text
+    assert dock.scatter.getAxis("left").isVisible()

@@ -158,11 +158,11 @@ class ModelPage(QWidget):
     def _about(self, record: dict[str, Any]) -> str:
         from spotscope.data.prediction import protocol_of
 
-        encoder = record.get("encoder")
+        encoder, patients = record.get("encoder"), record.get("training_patients", [])
         lines = [
             str(record.get("title") or record["method"]) + (f" on {encoder}" if encoder else ""),
             f"Trained on {', '.join(record.get('training_sections', []))}"
-            f" (patients {', '.join(record.get('training_patients', []))})",
+            f" (patient{'s' * (len(patients) != 1)} {', '.join(patients)})",
         ]
         if self._workspace.section is not None:
             protocol = protocol_of(record, self._workspace.section.section)

@@ -288,9 +288,13 @@ class QualityDock(Dock):
             self._equal.setData([], [])
             self._marks.show([], {}, self._text_colour)
             self._mark.hide()
-            asked = "Choose a gene in the table" if gene is None else None
+            self._show_axes(False)
+            asked = "Choose a gene in the table"
+            if gene is not None and quality is not None:
+                asked = f"{gene} is not predicted by this run;<br>choose a gene in the table"
             self.scatter.setTitle(asked, size="9pt", color=self._text_colour)
             return
+        self._show_axes(True)
         row = quality.genes.index(gene)
         measured, predicted = section.measured(gene), section.predicted(run, gene)
         means = averages(section, measured, predicted)
@@ -320,6 +324,11 @@ class QualityDock(Dock):
             self.table.selectionModel().blockSignals(before)
             self.table.viewport().update()
         self.table.scrollTo(index)
+
+    def _show_axes(self, shown: bool) -> None:
+        """Show the scatter's axes, which alone would look like a plot without spots."""
+        for side in ("left", "bottom"):
+            self.scatter.showAxis(side, shown)
 
     # -- hands ------------------------------------------------------------------------------
 
