@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _STEP_SCREEN_PX = 2.0
 _CLOSE_SCREEN_PX = 9.0
 _CLICK_SCREEN_PX = 4.0
-_PIECE_S = 0.4
+_PIECE_S = 0.7
 """How long a stroke waits at most before what it has painted is put on disk."""
 
 ERASE_KEY = "Shift"

@@ -204,9 +204,10 @@ def _colour_points(layer: Points, rgba: NDArray[np.float32], values: NDArray) ->
     if np.any(layer.border_width):
         layer.border_width = 0.0
     # Both the colours and the face colour tell the canvas to send all spots to the graphics card
-    # again; once is enough, and it is most of the cost.
-    with layer.events.face_color.blocker():
-        layer.face_color = rgba
+    # again; once is enough, and it is most of the cost. A brush has coloured its spots already.
+    if not np.array_equal(layer.face_color, rgba):
+        with layer.events.face_color.blocker():
+            layer.face_color = rgba
     layer.refresh(data_displayed=False, highlight=False, extent=False)  # the thumbnail alone
     layer.features["value"] = values
 
