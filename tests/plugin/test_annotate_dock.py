@@ -108,6 +108,21 @@ def test_a_brush_stroke_is_one_step_whatever_pieces_it_was_written_in(dock, view
     assert counts(dock) == (0, 0)
 
 
+def test_spots_have_smooth_edges_again_when_a_stroke_ends(dock, viewer, monkeypatch):
+    edges = []
+    annotating = dock.workspace.annotating
+    monkeypatch.setattr("spotscope.plugin.annotation_tools._PIECE_S", 0.0)
+    layer = next(one for one in viewer.layers if hasattr(one, "antialiasing"))
+    before, mark = layer.antialiasing, annotating.mark
+    monkeypatch.setattr(
+        annotating, "mark", lambda *a, **k: (edges.append(layer.antialiasing), mark(*a, **k))
+    )
+    use(dock, "brush")
+    drag(viewer, [(800.0, 500.0 + 40 * step) for step in range(20)])
+    assert set(edges) == {0}
+    assert layer.antialiasing == before > 0
+
+
 def test_shift_and_the_eraser_take_labels_and_outlines_away(dock, viewer):
     use(dock, "lasso")
     drag(viewer, ROUND)

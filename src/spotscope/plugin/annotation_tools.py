@@ -155,7 +155,8 @@ class Tools:
             if tool == "lasso":
                 yield from self._lasso(event, erases)
             elif tool in ("brush", "erase"):
-                yield from self._brush(event, erases)
+                with self._drawing.annotations.quick():
+                    yield from self._brush(event, erases)
             else:
                 place = self._place(event)
                 if (yield from self._clicked(event)):
