@@ -109,3 +109,25 @@ def test_half_of_a_disc_is_decided_as_its_area_says_on_winding_borders() -> None
     owner = spots_in_regions([Region(outline, "a")], centres, diameter_px=12, border="half")
     assert np.array_equal((owner == 0)[clear], (share >= 0.5)[clear])
     assert ((share > 0.05) & (share < 0.95)).sum() > 100
+
+
+@pytest.mark.parametrize("turn", np.linspace(0.1, 6.0, 7))
+def test_half_a_disc_is_measured_when_the_border_runs_through_its_centre(turn: float) -> None:
+    # A long sliver from the centre outwards holds under half of the disc, a half plane half of it.
+    centre = np.array([[30_000.0, 20_000.0]])
+    towards = np.array([np.cos(turn), np.sin(turn)])
+    across = np.array([-towards[1], towards[0]])
+    for depth_px, expected in ((2.0, -1), (9_000.0, 0)):
+        ring = [
+            centre[0, ::-1] + along * towards + deep * across
+            for along, deep in ((-9e3, 0), (9e3, 0), (9e3, depth_px), (-9e3, depth_px))
+        ]
+        region = [Region(shapely.Polygon(ring), "a")]
+        owner = spots_in_regions(region, centre, diameter_px=12, border="half")
+        assert owner.tolist() == [expected]
+
+
+def test_half_of_a_spot_without_a_size_is_its_centre() -> None:
+    region = [Region(shapely.box(-1, -1, 15, 15), "a")]
+    owners = [spots_in_regions(region, CENTRES, border=rule) for rule in ("half", "centre")]
+    assert np.array_equal(*owners)
