@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from dataclasses import replace
 from functools import cached_property
@@ -11,17 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from spotscope.annotate.edits import Edit, Relabel, relabels
+from spotscope.annotate.edits import Edit, Relabel, by_spot, relabels
 from spotscope.annotate.history import History
 from spotscope.annotate.journal import Journal
-from spotscope.annotate.regions import Border, Overlap, Region, spot_tree, spots_in_regions
+from spotscope.annotate.regions import (
+    Border,
+    Overlap,
+    Region,
+    replacing,
+    spot_tree,
+    spots_in_regions,
+)
 from spotscope.annotate.reopening import reopen
 from spotscope.annotate.state import IMPORTED, State
 from spotscope.annotate.vocabulary import Vocabulary, class_of_import
 from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import shapely
@@ -198,18 +204,12 @@ class AnnotationDocument:
         for name in dict.fromkeys(r.subtype for r in regions if r.subtype):
             grown = class_of_import(grown, name, (colours or {}).get(name))
         what = title or f"Draw {len(regions)} region{'s' if len(regions) != 1 else ''}"
-        added = tuple(r if r.annotator else replace(r, annotator=who) for r in regions)
-        taken = {r.id: r.annotator for r in self.regions}
-        added = tuple(
-            r if taken.get(r.id, r.annotator) == r.annotator else replace(r, id=str(uuid.uuid4()))
-            for r in added
-        )
-        ids = {r.id for r in added}
+        added, replaced = replacing(regions, self.regions, who)
         self._make(
             what,
             relabels=changes,
             added=added,
-            removed=tuple(r for r in self.regions if r.id in ids),
+            removed=replaced,
             classes=self._to(grown),
             group=group,
         )
@@ -250,14 +250,7 @@ class AnnotationDocument:
         SpotScopeError
             When not one barcode is of this section.
         """
-        position = {b: i for i, b in enumerate(self.barcodes)}
-        known = {position[b]: name or None for b, name in labels.items() if b in position}
-        if labels and not known:
-            example = next(iter(labels))
-            raise SpotScopeError(
-                f"None of the {len(labels)} barcodes (such as '{example}') is a spot of this"
-                " section; choose the file that belongs to it."
-            )
+        known = by_spot(labels, self.barcodes)
         spots = np.fromiter(known, dtype=np.int64, count=len(known))
         changes = self._relabel(spots, list(known.values()), annotator)
         grown = self._grown([name for name in known.values() if name])
@@ -269,25 +262,22 @@ class AnnotationDocument:
     ) -> None:
         """Change names, colours or keys; a class that is gone from it takes its labels along."""
         gone = set(self.vocabulary.names) - set(vocabulary.names)
-        changes: list[Relabel] = []
-        for who, own in self._state.labels.items():
-            spots = np.flatnonzero([name in gone for name in own])
-            changes += self._relabel(spots, None, who)
-        removed = tuple(r for r in self.regions if r.subtype in gone)
-        classes = self._to(vocabulary)
-        self._make(title, relabels=tuple(changes), removed=removed, classes=classes, group=group)
+        self._make(
+            title,
+            relabels=self._everyones(gone, None),
+            removed=tuple(r for r in self.regions if r.subtype in gone),
+            classes=self._to(vocabulary),
+            group=group,
+        )
 
     def rename_class(self, old: str, new: str) -> None:
         """Call a class by another name everywhere, as one step."""
         renamed = self.vocabulary.renamed(old, new)
-        changes: list[Relabel] = []
-        for who, own in self._state.labels.items():
-            changes += self._relabel(np.flatnonzero(own == old), new, who)
-        mine = [r for r in self.regions if r.subtype == old]
+        mine = tuple(r for r in self.regions if r.subtype == old)
         self._make(
             f"Rename {old} to {new}",
-            relabels=tuple(changes),
-            removed=tuple(mine),
+            relabels=self._everyones({old}, new),
+            removed=mine,
             added=tuple(replace(r, subtype=new) for r in mine),
             classes=(self.vocabulary, renamed),
         )
@@ -380,6 +370,12 @@ class AnnotationDocument:
     ) -> tuple[Relabel, ...]:
         who = annotator or self.annotator
         return relabels(who, spots, self._state.labels_of(who)[spots].tolist(), after)
+
+    def _everyones(self, names: Collection[str], after: str | None) -> tuple[Relabel, ...]:
+        """Return what gives every annotator's spots of some classes another one."""
+        spots = {w: np.isin(own, list(names)) for w, own in self._state.labels.items()}
+        found = [self._relabel(np.flatnonzero(own), after, who) for who, own in spots.items()]
+        return tuple(change for of_one in found for change in of_one)
 
     def _cleared(self, spots: NDArray[np.int64]) -> tuple[Relabel, ...]:
         own = self._relabel(spots, None)

@@ -11,9 +11,10 @@ import numpy as np
 
 from spotscope.annotate.regions import Region
 from spotscope.annotate.vocabulary import Vocabulary
+from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -132,3 +133,22 @@ def relabels(
         Relabel(annotator, old, new, np.asarray(own, dtype=np.int64))
         for (old, new), own in groups.items()
     )
+
+
+def by_spot(labels: Mapping[str, str | None], barcodes: Sequence[str]) -> dict[int, str | None]:
+    """Return labels by barcode as labels by spot; barcodes of other sections are left out.
+
+    Raises
+    ------
+    SpotScopeError
+        When not one barcode is of this section.
+    """
+    position = {barcode: spot for spot, barcode in enumerate(barcodes)}
+    known = {position[b]: name or None for b, name in labels.items() if b in position}
+    if labels and not known:
+        example = next(iter(labels))
+        raise SpotScopeError(
+            f"None of the {len(labels)} barcodes (such as '{example}') is a spot of this"
+            " section; choose the file that belongs to it."
+        )
+    return known

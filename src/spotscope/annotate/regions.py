@@ -7,7 +7,7 @@ Geometry is the one place where order is (x, y): shapely, GeoJSON and SpatialDat
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -184,6 +184,24 @@ def spots_in_regions(
     order = np.argsort(rank[which], kind="stable")
     owner[spot[order]] = which[order]
     return owner
+
+
+def replacing(
+    regions: Sequence[Region], drawn: Sequence[Region], annotator: str
+) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+    """Return regions as they are added to drawn ones, and which of those they take the place of.
+
+    A region of nobody becomes `annotator`'s. One with the id of a region of the same annotator
+    takes its place; one with the id of another's gets an id of its own.
+    """
+    owned = [r if r.annotator else replace(r, annotator=annotator) for r in regions]
+    taken = {r.id: r.annotator for r in drawn}
+    added = tuple(
+        r if taken.get(r.id, r.annotator) == r.annotator else replace(r, id=str(uuid.uuid4()))
+        for r in owned
+    )
+    ids = {r.id for r in added}
+    return added, tuple(r for r in drawn if r.id in ids)
 
 
 def regions_from_spots(
