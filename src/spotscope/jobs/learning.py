@@ -9,6 +9,7 @@ import numpy as np
 
 from spotscope.data.places import Places
 from spotscope.errors import SpotScopeError
+from spotscope.jobs.held_out import refitting, told_of_features, told_of_spots, trained_pair
 from spotscope.jobs.opening import as_section
 from spotscope.jobs.training import check_new, check_writable
 from spotscope.progress import Progress
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from spotscope.encoders.base import Encoder
     from spotscope.methods.base import Method
     from spotscope.methods.contrastive import ContrastiveMethod
-    from spotscope.methods.subtype_network import Looked
     from spotscope.methods.subtypes import SubtypeClassifier
     from spotscope.methods.subtypes_counts import CountsClassifier
 
@@ -104,7 +104,7 @@ def learn_subtypes(
     progress.report(0.0, f"Learning {len(spots.classes)} subtypes from {len(spots):,} spots")
     pair = as_pair(after) if after is not None else None
     if learn == "tpirbae":
-        pair = _trained_pair(cohort, encoder, pair_settings, progress.part(0.0, 0.4))
+        pair = trained_pair(cohort, encoder, pair_settings, progress.part(0.0, 0.4))
     begun = 0.0 if pair is None else 0.4
 
     def fresh(gone_on: ContrastiveMethod | None = pair) -> SubtypeClassifier:
@@ -115,15 +115,15 @@ def learn_subtypes(
     looked = classifier.look(spots, progress.part(begun, half))
     classifier.fit_spots(spots, looked, progress.part(half, half + 0.05), warm=earlier)
     rest = progress.part(half + 0.05, 0.98)
-    again = _refitting(learn, cohort, encoder, pair_settings)
+    again = refitting(learn, cohort, encoder, pair_settings)
 
     def tell(train: NDArray[np.bool_], test: NDArray[np.bool_], part: Progress) -> NDArray:
         if looked is not None and learn == "image":
-            return _told_of_features(fresh(), classifier, spots, looked, train, test, part)
+            return told_of_features(fresh(), classifier, spots, looked, train, test, part)
         made = fresh(again(spots, test, part.part(0.0, 0.7)))
         known = spots.of(train)
         made.fit_spots(known, made.look(known, part.part(0.7, 0.75)), part.part(0.75, 0.9))
-        return _told_of_spots(made, spots.of(test), part.part(0.9, 1.0))
+        return told_of_spots(made, spots.of(test), part.part(0.9, 1.0))
 
     reach_um = classifier.provenance.patch_um
     classifier.validation = validate(spots, tell, reach_um, rest).as_dict()
@@ -175,7 +175,7 @@ def learn_from_counts(
 
     def tell(train: NDArray[np.bool_], test: NDArray[np.bool_], part: Progress) -> NDArray:
         made = classifier.going_on().fit(cohort, part, hidden=position[~train])
-        return _told_of_spots(made, spots.of(test), part)
+        return told_of_spots(made, spots.of(test), part)
 
     rest = progress.part(0.5, 0.98)
     classifier.validation = validate(spots, tell, _COUNTS_REACH_UM, rest).as_dict()
@@ -333,72 +333,6 @@ def _earlier(folder: str | os.PathLike[str]) -> SubtypeClassifier:
 
     check_writable(Path(folder).parent)
     return SubtypeClassifier.load(Path(folder))
-
-
-def _trained_pair(
-    cohort: Cohort, encoder: str | Encoder, settings: Any, progress: Progress
-) -> ContrastiveMethod:
-    from spotscope.methods.base import get_method
-
-    pair = get_method("tpirbae")(settings, encoder).fit(cohort, None, progress)
-    return as_pair(pair)
-
-
-def _refitting(learn: str, cohort: Cohort, encoder: str | Encoder, settings: Any) -> Any:
-    """Return what trains the pair without held-out spots; nothing where there is no pair."""
-    from spotscope.data.cohort import Cohort as Made
-
-    def again(
-        spots: LabelledSpots, test: NDArray[np.bool_], progress: Progress
-    ) -> ContrastiveMethod | None:
-        if learn != "tpirbae":
-            return None
-        held = spots.of(test)
-        patients = set(held.patient_of)
-        others = tuple(s for s in cohort.sections if s.patient not in patients)
-        if not others:  # blocks of one patient
-            others = tuple(_without(section, held) for section in cohort.sections)
-        return _trained_pair(Made(others), encoder, settings, progress)
-
-    return again
-
-
-def _without(section: Section, held: LabelledSpots) -> Section:
-    keep = np.ones(section.n_spots, bool)
-    for number, other in enumerate(held.sections):
-        if other.name == section.name:
-            keep[held.row_of[held.section_of == number]] = False
-    return section.subset(keep)
-
-
-def _told_of_features(
-    made: SubtypeClassifier,
-    whole: SubtypeClassifier,
-    spots: LabelledSpots,
-    looked: Looked,
-    train: NDArray[np.bool_],
-    test: NDArray[np.bool_],
-    progress: Progress,
-) -> NDArray:
-    """Learn from some spots' features and tell the others'.
-
-    A single layer is searched for from that of all spots: its optimum is one, wherever the search
-    begins, so that nothing of the held-out labels is in it.
-    """
-    convex = whole.settings.head == "linear" and whole.frozen
-    made.fit_spots(spots.of(train), looked.of(train), progress, warm=whole if convex else None)
-    probabilities, _ = made.tell(looked.features[test])
-    return np.array(made.classes)[probabilities.argmax(axis=1)]
-
-
-def _told_of_spots(classifier: Classifier, spots: LabelledSpots, progress: Progress) -> NDArray:
-    told = np.empty(len(spots), dtype=object)
-    for number, section in enumerate(spots.sections):
-        mine = np.flatnonzero(spots.section_of == number)
-        if len(mine):
-            found = classifier.predict_subtypes(Places.on_spots(section), progress).labels
-            told[mine] = found[spots.row_of[mine]]
-    return told
 
 
 def _seen_by_pair(classifier: SubtypeClassifier, spots: LabelledSpots) -> list[str]:
