@@ -30,7 +30,7 @@ demo: setup
 
 # One process a core, each with one thread: numerical libraries that share cores wait for one another.
 test: setup-dev
-	@OMP_NUM_THREADS=1 scripts/with-display.sh --virtual $(PYTHON_IN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+	@OMP_NUM_THREADS=1 scripts/with-display.sh --virtual $(PYTHON_IN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: setup-dev
 	@$(PYTHON_IN) -m ruff check .

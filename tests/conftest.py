@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from spotscope.encoders.base import Encoder
 
 
+# A file goes to one process whole, so that one of these begun last would keep the others waiting.
+LONG = ("tutorials/test_annotate.py", "test_layers.py", "training/test_imports.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real slides and sections for developers; they lie beside the project and never inside it."""
