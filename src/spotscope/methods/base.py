@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import importlib
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,6 +18,7 @@ from spotscope.data.prediction import Prediction
 from spotscope.encoders.base import Encoder, get_encoder
 from spotscope.errors import SpotScopeError
 from spotscope.files import write_json, written_beside
+from spotscope.methods.provenance import Provenance, now, versions
 from spotscope.methods.reading import (
     ARRAYS,
     FORMAT,
@@ -73,50 +72,6 @@ class MethodSettings(BaseModel):
     seed: int = Field(
         default=0, ge=0, title="Seed", description="The same seed gives the same model again."
     )
-
-
-@dataclass
-class Provenance:
-    """Where a model comes from; written beside it and into every prediction.
-
-    Attributes
-    ----------
-    method, title
-        Which method.
-    encoder, encoder_fingerprint
-        The encoder by its resolved spec and its weights; empty when the method looks at no image.
-    patch_um, patch_px
-        The patch it sees.
-    training_sections, training_patients
-        Names, sorted.
-    n_spots
-        It was trained on.
-    seed
-        Of the settings.
-    scores
-        Of the validation during training, such as `pearson`.
-    notes
-        Sentences about the training for the user, such as that nothing was learnt.
-    versions
-        Of SpotScope and the libraries that matter.
-    created
-        UTC, ISO 8601.
-    """
-
-    method: str
-    title: str
-    encoder: str = ""
-    encoder_fingerprint: str = ""
-    patch_um: float = 0.0
-    patch_px: int = 0
-    training_sections: list[str] = field(default_factory=list)
-    training_patients: list[str] = field(default_factory=list)
-    n_spots: int = 0
-    seed: int = 0
-    scores: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
-    created: str = ""
 
 
 class Method(ABC):
@@ -278,8 +233,7 @@ class Method(ABC):
                 f" '{cls.name}'; load it with `load_method`."
             )
         try:
-            known = {each.name for each in dataclasses.fields(Provenance)}
-            provenance = Provenance(**{k: v for k, v in record.items() if k in known})
+            provenance = Provenance.of_record(record)
             model = cls(read_json(folder, SETTINGS), encoder or provenance.encoder or "auto")
             model.provenance, model.scores = provenance, provenance.scores
             if isinstance(encoder, Encoder):
@@ -324,21 +278,17 @@ class Method(ABC):
 
     def _provenance(self, cohort: Cohort) -> Provenance:
         libraries = ["spotscope", "numpy", *(["torch"] if self.uses_encoder else [])]
-        seen = self.encoder if self.uses_encoder else None
-        return Provenance(
-            method=self.name,
-            title=self.title,
-            encoder=seen.name if seen else "",
-            encoder_fingerprint=seen.fingerprint if seen else "",
-            patch_um=seen.patch_um if seen else 0.0,
-            patch_px=seen.patch_px if seen else 0,
+        made = Provenance(
+            self.name,
+            self.title,
             training_sections=sorted(cohort.names),
             training_patients=list(cohort.patients),
             n_spots=cohort.n_spots,
             seed=self.settings.seed,
-            versions={name: _version(name) for name in libraries},
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            versions=versions(libraries),
+            created=now(),
         )
+        return made.seen_through(self.encoder) if self.uses_encoder else made
 
 
 def methods() -> dict[str, type[Method]]:
@@ -393,10 +343,3 @@ def load_method(folder: str | Path, encoder: str | Encoder | None = None) -> Met
 def _imported(path: str) -> type[Method]:
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -234,36 +234,6 @@ def restored_network(
     return model
 
 
-def projected_alike(first: ClassifierModel, second: ClassifierModel) -> bool:
-    """Whether two networks make the same of the image side's features, before their heads."""
-    import torch
-
-    ours, theirs = (model.projection.state_dict() for model in (first, second))
-    same = ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    return same and first.head.state_dict().keys() == second.head.state_dict().keys()
-
-
-def go_on(
-    model: ClassifierModel,
-    earlier: ClassifierModel,
-    classes: Sequence[str],
-    earlier_classes: Sequence[str],
-) -> None:
-    """Give a network the weights of an earlier one; classes are matched by name."""
-    import torch
-
-    state, theirs = model.state_dict(), earlier.state_dict()
-    last = [name for name in state if name.startswith("head.")][-2:]
-    ours = [i for i, name in enumerate(classes) if name in earlier_classes]
-    rows = [list(earlier_classes).index(classes[i]) for i in ours]
-    with torch.no_grad():
-        for name, value in state.items():
-            if name in last:
-                value[ours] = theirs[name][rows]
-            elif name in theirs and theirs[name].shape == value.shape:
-                value.copy_(theirs[name])
-
-
 def check_classes(classes: Sequence[str]) -> None:
     """Refuse labels that leave nothing to tell apart.
 

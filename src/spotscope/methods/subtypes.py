@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import datetime
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,29 +18,27 @@ from spotscope.data.labelled import LabelledSpots
 from spotscope.data.subtype_map import SubtypeMap
 from spotscope.encoders.base import Encoder, get_encoder
 from spotscope.errors import SpotScopeError
-from spotscope.methods.base import Provenance
 from spotscope.methods.familiarity import Familiarity
-from spotscope.methods.linear_head import LinearHead, fit_linear_head, softmax
+from spotscope.methods.linear_head import fit_linear_head, softmax
 from spotscope.methods.pair_images import FrozenImages, PairImages, TrainedImages
+from spotscope.methods.provenance import Provenance, now, versions
 from spotscope.methods.subtype_files import read_classifier, write_classifier
 from spotscope.methods.subtype_network import (
     Looked,
     built,
     check_classes,
-    go_on,
     gone_on,
     head_logits,
     in_parts,
     look,
     projected,
-    projected_alike,
     restored_network,
     seen,
     standardised,
-    standards_of,
     training_data,
 )
 from spotscope.methods.subtype_settings import SubtypeSettings
+from spotscope.methods.subtype_warm import LEARNT_ANEW, begun_head, go_on, projected_alike
 from spotscope.progress import Progress
 
 if TYPE_CHECKING:
@@ -221,8 +218,7 @@ class SubtypeClassifier:
         """
         with read_classifier(folder, cls.name) as (settings, record, arrays):
             found = cls(json.loads(settings))
-            known = {each.name for each in dataclasses.fields(Provenance)}
-            found.provenance = Provenance(**{k: v for k, v in record.items() if k in known})
+            found.provenance = Provenance.of_record(record)
             found.classes, found._after = record["classes"], record["pretrained"]
             found.validation = record.get("validation")
             found._restore(arrays)
@@ -266,10 +262,7 @@ class SubtypeClassifier:
             and projected_alike(warm.model, self.model)
         )
         if not same:
-            self.notes.append(
-                "The earlier classifier looks at the image in another way, so this one was learnt"
-                " from the beginning."
-            )
+            self.notes.append(LEARNT_ANEW)
         return warm if same else None
 
     def _solve(
@@ -284,7 +277,10 @@ class SubtypeClassifier:
         import torch
 
         inputs = projected(self.model, standardised(self.images, looked.features))
-        start = None if warm is None else self._begun(warm)
+        start = None
+        if warm is not None:
+            standards = None if self.pretrained is not None else (warm.images, self.images)
+            start = begun_head(warm.model, warm.classes, self.classes, standards)
         head = fit_linear_head(
             inputs, codes, weights.numpy(), self.settings.decay, start, progress
         )
@@ -297,16 +293,6 @@ class SubtypeClassifier:
             "accuracy": head.accuracy,
             "steps": head.steps,
         }
-
-    def _begun(self, warm: SubtypeClassifier) -> LinearHead:
-        """Return the earlier classifier's head for our standardisation and our classes."""
-        state = {k: v.numpy() for k, v in warm.model.head.state_dict().items()}
-        head = LinearHead(*(state[k].astype(np.float64) for k in ("weight", "bias")))
-        if self.pretrained is None:
-            head = head.before(*standards_of(warm.images)).after(*standards_of(self.images))
-        rows = [warm.classes.index(name) if name in warm.classes else -1 for name in self.classes]
-        padded = np.vstack([head.weight, np.zeros(head.weight.shape[1])])[rows]
-        return LinearHead(padded, np.append(head.bias, head.bias.min())[rows])
 
     def _train(
         self,
@@ -363,14 +349,7 @@ class SubtypeClassifier:
             return self.pretrained.provenance
         encoder = self._encoder
         assert isinstance(encoder, Encoder)
-        return Provenance(
-            self.name,
-            self.title,
-            encoder=encoder.name,
-            encoder_fingerprint=encoder.fingerprint,
-            patch_um=encoder.patch_um,
-            patch_px=encoder.patch_px,
-        )
+        return Provenance(self.name, self.title).seen_through(encoder)
 
     def _provenance(self, spots: LabelledSpots, figures: dict[str, float]) -> Provenance:
         before, told = self._before(), ("loss", "chance", "accuracy")
@@ -386,7 +365,8 @@ class SubtypeClassifier:
             seed=self.settings.seed,
             scores={name: float(figures[name]) for name in told if name in figures},
             notes=list(self.notes),
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            versions=versions(("spotscope", "numpy", "torch")),
+            created=now(),
         )
 
     def _device(self) -> str:

@@ -7,7 +7,6 @@ teach the classes as well. It tells subtypes where counts were measured, so neve
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from spotscope.data.labelled import LabelledSpots
 from spotscope.data.subtype_map import SubtypeMap
 from spotscope.errors import SpotScopeError
-from spotscope.methods.base import Provenance
 from spotscope.methods.familiarity import Familiarity
 from spotscope.methods.latent import (
     UNKNOWN,
@@ -26,6 +24,7 @@ from spotscope.methods.latent import (
     cohort_labels,
     frozen,
 )
+from spotscope.methods.provenance import Provenance, now, versions
 from spotscope.methods.subtype_files import read_classifier, write_classifier
 from spotscope.methods.subtype_network import check_classes
 from spotscope.progress import Progress
@@ -137,7 +136,8 @@ class CountsClassifier:
             training_patients=cohort.patients,
             n_spots=int(np.count_nonzero(labels != UNKNOWN)),
             seed=settings.seed,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            versions=versions(("spotscope", "numpy", "torch", "scvi-tools")),
+            created=now(),
         )
         return self
 
@@ -203,8 +203,7 @@ class CountsClassifier:
         """
         with read_classifier(folder, cls.name) as (settings, record, arrays):
             found = cls(json.loads(settings))
-            known = {each.name for each in dataclasses.fields(Provenance)}
-            found.provenance = Provenance(**{k: v for k, v in record.items() if k in known})
+            found.provenance = Provenance.of_record(record)
             found.validation = record.get("validation")
             weights = {
                 k.removeprefix("latent."): v for k, v in arrays.items() if k.startswith("latent.")
