@@ -62,14 +62,30 @@ def test_bleeps_targets_at_its_defaults_are_one_hot() -> None:
     assert (soft_targets(image, spot) - torch.eye(64)).abs().max() < 1e-6
 
 
-def test_bleeps_published_second_direction_has_rows_that_do_not_sum_to_one() -> None:
+def test_bleeps_published_targets_are_transposed_for_the_images() -> None:
     image, spot = pairs()
-    logits = image @ spot.T
-    targets = soft_targets(image, spot, 10.0)
+    targets = ((image @ image.T + spot @ spot.T) / 2 / 10.0).softmax(dim=-1)
     assert (targets.T.sum(dim=1) - 1).abs().max() > 0.01
-    expected = (cross_entropy(logits, targets) + cross_entropy(logits.T, targets.T)) / 2
-    got = soft_target_loss(logits, image, spot, 10.0, published=True)
+    of_spots = spot @ image.T  # the rows of its logits are the spots
+    spots = -(targets * of_spots.log_softmax(dim=-1)).sum(dim=1)
+    images = -(targets.T * of_spots.T.log_softmax(dim=-1)).sum(dim=1)
+    expected = (spots + images).mean() / 2
+    got = soft_target_loss(image @ spot.T, image, spot, 10.0, published=True)
     assert got.item() == pytest.approx(expected.item(), rel=1e-6)
+    alike = soft_target_loss(of_spots, image, spot, 10.0, published=True)
+    assert abs(alike.item() - got.item()) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["soft_target", "weighted", "weighted_separate"])
+def test_targets_and_weights_carry_no_gradient(kind: str) -> None:
+    image, spot = (side.requires_grad_() for side in pairs())
+    logits = torch.eye(12)  # not made of the embeddings
+    if kind == "soft_target":
+        assert not soft_target_loss(logits, image, spot, 10.0).requires_grad
+        assert soft_target_loss(logits, image, spot, 10.0, published=True).requires_grad
+    else:
+        loss, _ = weighted_loss(logits, image, spot, separate=kind == "weighted_separate")
+        assert not loss.requires_grad
 
 
 def test_alignment_multiplies_where_bleep_divides() -> None:

@@ -43,8 +43,9 @@ def soft_target_loss(
 
     ``M = (I I^T + P P^T)/2``, ``T = softmax_j(M / target_temperature)``, and the loss is the mean
     of CE(S, T) and CE(S^T, softmax_j(M^T / target_temperature)); ln B for constant logits (Xie et
-    al., NeurIPS 2023). The targets carry no gradient. With LayerNorm-256 embeddings that are not
-    normalised and a temperature of 1 the targets are one-hot to 1e-6 and this is `hard_loss`.
+    al., NeurIPS 2023). The targets carry no gradient: else they could be made to follow the
+    logits. With LayerNorm-256 embeddings that are not normalised and a temperature of 1 the
+    targets are one-hot to 1e-6 and this is `hard_loss`.
 
     Parameters
     ----------
@@ -55,15 +56,16 @@ def soft_target_loss(
     target_temperature
         Divides the similarities before the softmax.
     published
-        Take the transpose of T for the second direction, as the published code does, although
-        its rows do not sum to one.
+        As the published code does: T, with its gradient, for the rows of the spots, and its
+        transpose, whose rows do not sum to one, for those of the images.
     """
     targets = soft_targets(image, spot, target_temperature)
-    back = targets.T if published else targets  # M is symmetric: softmax(M^T) is softmax(M)
-    return 0.5 * (cross_entropy(logits, targets) + cross_entropy(logits.T, back))
+    if published:
+        return 0.5 * (cross_entropy(logits.T, targets) + cross_entropy(logits, targets.T))
+    targets = targets.detach()  # M is symmetric, so that softmax(M^T) is softmax(M)
+    return 0.5 * (cross_entropy(logits, targets) + cross_entropy(logits.T, targets))
 
 
-@torch.no_grad()
 def soft_targets(image: Tensor, spot: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Return ``softmax_j((I I^T + P P^T)/(2 temperature))`` (B, B); rows sum to one."""
     return ((image @ image.T + spot @ spot.T) / (2 * temperature)).softmax(dim=1)
@@ -73,7 +75,8 @@ def alignment_loss(logits: Tensor, image: Tensor, spot: Tensor, scale: float = 1
     """Return ST-GCHB's alignment (its equations 6 and 7), the mean over all 2B rows.
 
     ``T = softmax((sim_img + sim_spt)/2 * scale)`` with the paper's `scale` that multiplies, and
-    CE(S, T) and CE(S^T, T^T) (Chi et al. 2024; the comma of equation 6 read as a plus).
+    CE(C, T) and CE(C^T, T^T), where the rows of C = S^T are the spots (Chi et al. 2024; the comma
+    of equation 6 read as a plus).
     """
     return soft_target_loss(logits, image, spot, 1.0 / scale, published=True)
 
@@ -181,8 +184,8 @@ class ContrastiveLoss(nn.Module):
         Divides the similarities of the targets ("alignment") or weights ("weighted",
         "weighted_separate"); None means `temperature` for "soft_target" and 1 otherwise.
     published
-        "soft_target": the transposed targets of BLEEP's code; "weighted" and
-        "weighted_separate": the paper's weights, which are not normalised.
+        "soft_target": the targets of BLEEP's code, transposed for the images and with their
+        gradient; "weighted" and "weighted_separate": the paper's weights, not normalised.
     """
 
     def __init__(
