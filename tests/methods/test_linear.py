@@ -79,6 +79,13 @@ def test_the_projection_is_standardising_and_principal_components(shape):
     np.testing.assert_allclose(np.abs(found), np.abs(wanted), rtol=1e-6, atol=1e-8)
 
 
+def test_without_standardising_it_is_plain_principal_components():
+    features = np.random.default_rng(2).normal(size=(60, 20)) * np.arange(1, 21) + 7
+    wanted = PCA(5, svd_solver="full").fit_transform(features)
+    found = Projection.fit(features, 5, standardise=False).apply(features)
+    np.testing.assert_allclose(np.abs(found), np.abs(wanted), rtol=1e-6, atol=1e-8)
+
+
 def test_a_large_projection_is_the_same_up_to_noise():
     rng = np.random.default_rng(3)
     hidden = rng.normal(size=(2101, 6)) * [40, 30, 20, 15, 12, 10]

@@ -9,11 +9,11 @@ published one: see docs/methods/anand.md.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spotscope.data.normalise import TARGET_SUM, library_sizes
 from spotscope.data.places import Places
@@ -51,8 +51,19 @@ class AnandSettings(MethodSettings):
     paper_compat: bool = Field(
         False,
         title="As published",
-        description="The paper's per-section adjacency vectors, and counts without library size.",
+        description="The paper's inputs, per-section adjacency vectors, and counts as they are.",
     )
+
+    PUBLISHED: ClassVar[dict[str, Any]] = {"view": "patch"}
+    """What `paper_compat` means for settings that are not set themselves."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, content: Any) -> Any:
+        """Make plain what follows from other settings, so that a saved model says what it used."""
+        if isinstance(content, dict) and content.get("paper_compat"):
+            return {**cls.PUBLISHED, **content}
+        return content
 
 
 class AnandMethod(Method):
@@ -156,9 +167,14 @@ class AnandMethod(Method):
         if settings.adjacency and not settings.paper_compat:
             shown = [heat_signature(places, k, count) for *_, places in trained]
             heat = Heat.fit(np.concatenate(shown))
+
+        def components(values: Floats) -> Projection:
+            standardise = not settings.paper_compat
+            return Projection.fit(values, count, seed, standardise=standardise)
+
         return Embedding(
-            Projection.fit(own, count, seed) if settings.view != "neighbourhood" else None,
-            Projection.fit(around, count, seed) if settings.view != "patch" else None,
+            components(own) if settings.view != "neighbourhood" else None,
+            components(around) if settings.view != "patch" else None,
             settings.components if settings.adjacency else 0,
             k,
             reach,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -46,7 +47,8 @@ class PoissonMethod(AnandMethod):
     """Poisson regression with log link, the log library size as offset, and a ridge penalty.
 
     What it predicts is the rate of a spot of median library, given as log1p of counts per 10,000.
-    As published (`paper_compat`) there is neither offset nor penalty, so that it predicts depth.
+    As published (`paper_compat`) there is neither offset nor penalty, so that it predicts depth,
+    and no bound on the rate but that exp() stays finite.
     """
 
     name: ClassVar[str] = "poisson"
@@ -103,7 +105,7 @@ class PoissonMethod(AnandMethod):
     def _fitted(self, data: Data, rows: NDArray[np.bool_], penalty: float) -> CountFit:
         import torch
 
-        from spotscope.nets.glm import fit_counts
+        from spotscope.nets.glm import CLIP, fit_counts
 
         rows = rows & (data.sizes > 0)
         mean, spread = standard(data.inputs, rows)
@@ -111,7 +113,11 @@ class PoissonMethod(AnandMethod):
         counts, sizes = data.targets[rows], data.sizes[rows]
         alpha = torch.from_numpy(self.dispersion(counts / sizes[:, None]))
         given = torch.from_numpy(counts), torch.from_numpy(sizes)
-        return fit_counts(inputs, *given, alpha, penalty, tolerance=1e-7)
+        found = fit_counts(inputs, *given, alpha, penalty, tolerance=1e-7)
+        if not self.settings.paper_compat:
+            return found
+        unbound = torch.full_like(found.high, CLIP)
+        return dataclasses.replace(found, low=-unbound, high=unbound)
 
     def respond(self, inputs: Floats, places: Places) -> Floats:
         """Return log1p of the rate per 10,000 counts of a spot of median library."""

@@ -210,6 +210,8 @@ def singular_vectors(places: Places, k: int, count: int) -> Floats:
     from anndata import AnnData
     from sklearn.decomposition import TruncatedSVD
 
+    if len(places) <= 2:
+        return np.zeros((len(places), count))
     table = AnnData(np.asarray(places.centres_px, dtype=np.float32))
     sc.pp.neighbors(table, n_neighbors=min(k, len(places) - 1), use_rep="X", method="gauss")
     rank = min(count, len(places) - 1)

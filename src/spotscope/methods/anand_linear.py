@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from spotscope.methods.anand import AnandMethod, Data, Floats, folds, standard, training
+from spotscope.methods.anand import (
+    AnandMethod,
+    AnandSettings,
+    Data,
+    Floats,
+    folds,
+    standard,
+    training,
+)
 from spotscope.methods.linear import RidgePath
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spotscope.data.places import Places
+    from spotscope.methods.base import MethodSettings
     from spotscope.progress import Progress
 
 RIDGE_PENALTIES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -82,12 +91,19 @@ class LinearMethod(_Penalised):
         return np.linalg.lstsq(inputs, outputs, rcond=1e-10)[0][None]
 
 
+class AnandRidgeSettings(AnandSettings):
+    """Settings of `anand_ridge`, which the paper shows on the pooled features."""
+
+    PUBLISHED: ClassVar[dict[str, Any]] = {"view": "neighbourhood"}
+
+
 class AnandRidgeMethod(_Penalised):
     """Ridge on the embedding, the penalty of each gene from the paper's range."""
 
     name: ClassVar[str] = "anand_ridge"
     title: ClassVar[str] = "Ridge (Anand et al.)"
     summary: ClassVar[str] = "ridge on 32-dimensional embeddings; for the full features see ridge"
+    Settings: ClassVar[type[MethodSettings]] = AnandRidgeSettings
 
     def path(self, inputs: Floats, outputs: Floats, progress: Progress) -> Floats:
         """Return one solution a penalty, all from one decomposition."""

@@ -46,6 +46,8 @@ class GnnSettings(NetworkSettings):
     batch: int = Field(128, ge=2, title="Batch", description="Spots at a time.")
     dropout: float = Field(0.8, ge=0, lt=1, title="Dropout", description="Share left out.")
 
+    PUBLISHED: ClassVar[dict[str, Any]] = {"view": "neighbourhood", "adjacency": False}
+
 
 class _Network(AnandMethod):
     """A network that stops when held-out spots are predicted best."""

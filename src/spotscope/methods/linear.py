@@ -30,14 +30,19 @@ class Projection:
     components: Floats
 
     @classmethod
-    def fit(cls, features: Floats, n_components: int, seed: int = 0) -> Projection:
-        """Fit on `features` (n, p); keeps at most `n_components` and at most n - 1 components."""
+    def fit(
+        cls, features: Floats, n_components: int, seed: int = 0, *, standardise: bool = True
+    ) -> Projection:
+        """Fit on `features` (n, p); keeps at most `n_components` and at most n - 1 components.
+
+        Without `standardise` features are centred alone, and the strongest decide.
+        """
         features = np.asarray(features, dtype=np.float64)
         mean = features.mean(axis=0)
         spread = features.std(axis=0)
         # A feature that does not vary says nothing; dividing by its rounding noise would.
         flat = spread <= 1e-7 * np.maximum(np.abs(mean), 1.0)
-        scale = np.where(flat, np.inf, spread)
+        scale = np.where(flat, np.inf, spread if standardise else 1.0)
         standard = (features - mean) / scale
         limit = max(1, min(n_components, len(features) - 1, features.shape[1]))
         return cls(mean, scale, _leading_rows(standard, limit, seed))
