@@ -164,6 +164,23 @@ def test_infomax_with_a_discriminator_of_zero_is_at_ln_2(readout: str) -> None:
     assert dgi.loss(torch.randn(9, 4), graph, one(9)).item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize("readout", ["mean", "sum"])
+def test_infomax_is_the_stated_equation(readout: str) -> None:
+    torch.manual_seed(5)
+    dgi = DeepGraphInfomax(GCNLayer(4, 3), readout)
+    graph = radius_graph(grid(3), one(9), 220).normalised()
+    x, order = torch.randn(9, 4), torch.randperm(9)
+    z, other = dgi.encoder(x, graph), dgi.encoder(x[order], graph)
+    h = z.sum(dim=0) if readout == "sum" else torch.sigmoid(z.mean(dim=0))
+
+    def right(node: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(node @ dgi.discriminator @ h)
+
+    terms = [right(a).log() + (1 - right(b)).log() for a, b in zip(z, other, strict=True)]
+    expected = -torch.stack(terms).mean() / 2
+    torch.testing.assert_close(dgi.loss(x, graph, one(9), order), expected)
+
+
 def test_infomax_shuffles_within_sections_alone() -> None:
     section = torch.tensor([0, 1, 0, 1, 1, 0, 2, 0])
     orders = [shuffle_within(section) for _ in range(20)]

@@ -40,6 +40,14 @@ def test_normalised_hsic_with_itself_is_h_over_one_plus_h(x: torch.Tensor) -> No
     assert cka(x, x).item() == pytest.approx(1, rel=1e-6)
 
 
+def test_normalised_hsic_divides_by_both_sides(x: torch.Tensor, y: torch.Tensor) -> None:
+    own = (1 + hsic(x, x, 3.0, 3.0).item()) * (1 + hsic(y, y, 0.7, 0.7).item())
+    expected = hsic(x, y, 3.0, 0.7).item() / math.sqrt(own)
+    assert nhsic(x, y, 3.0, 0.7).item() == pytest.approx(expected, rel=1e-5)
+    other = (1 + hsic(x, x, 3.0, 3.0).item()) / (1 + hsic(y, y, 0.7, 0.7).item())
+    assert abs(other - 1) > 1e-3  # so that one side taken twice would show
+
+
 def test_hsic_is_zero_with_a_constant_symmetric_and_not_negative(
     x: torch.Tensor, y: torch.Tensor
 ) -> None:
