@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_training import coloured, contrastive
 
 from spotscope.errors import Cancelled, SpotScopeError
 from spotscope.nets.counts import MLP
 from spotscope.nets.image import image_encoder
 from spotscope.progress import Progress, Step
+from spotscope.training import memory
 from spotscope.training.augment import Augmentation
-from spotscope.training.data import SpotTable, TrainingData
+from spotscope.training.data import SpotTable, TrainingData, epoch_batches
 from spotscope.training.engine import discard, train
+from spotscope.training.memory import bytes_a_spot
 from spotscope.training.models import Batch, ContrastiveModel, StepResult, Trainable
 from spotscope.training.settings import TrainingSettings
 from spotscope.training.state import FILE
@@ -176,7 +179,7 @@ def test_cancel_between_steps_keeps_a_state_and_going_on_gives_the_same(
     def count(batch: Batch) -> StepResult:
         nonlocal optimised
         result = step(batch)
-        optimised += 1
+        optimised += model.training  # not what measures the memory
         if optimised == 6:
             # Set in the last layer's backward pass, so that it is seen after the step.
             result.loss.register_hook(lambda _: threading.Timer(0, progress.cancel.set).start())
@@ -224,11 +227,41 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so_once() -> None:
     train(modest, line(), replace(SETTINGS, augmentation=None))
     result = train(greedy, line(), replace(SETTINGS, augmentation=None))
     assert result.notes == [
-        "The memory of the cpu did not hold 12 spots at once, so 6 at a time are taken and their"
+        "The memory of the cpu does not hold 12 spots at once, so 6 at a time are taken and their"
         " gradients added up."
     ]
     for key, value in modest.state_dict().items():
         torch.testing.assert_close(greedy.state_dict()[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_that_a_computer_has_no_room_for_is_cut_before_the_first_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+
+    class Noting(ContrastiveModel):
+        def step(self, batch: Batch) -> StepResult:
+            sizes.append((self.training, len(batch.index)))
+            return super().step(batch)
+
+    def trained() -> tuple[ContrastiveModel, list[str]]:
+        model = contrastive()
+        model.__class__ = Noting
+        return model, train(model, coloured(96), SETTINGS).notes
+
+    whole, notes = trained()
+    assert not notes
+    assert {size for training, size in sizes if training} == {24}
+    sizes.clear()
+    a_spot = bytes_a_spot(lambda n: whole.embed_images(torch.rand(n, 3, 8, 8)))
+    monkeypatch.setattr(memory, "room_bytes", lambda: 18 * a_spot)
+    cut, notes = trained()
+    assert notes == [
+        "The memory of the cpu does not hold 24 spots at once, so 12 at a time are taken and their"
+        " gradients added up."
+    ]
+    assert {size for training, size in sizes if training} == {12}
+    assert all(torch.isfinite(value).all() for value in cut.state_dict().values())
 
 
 def test_memory_that_holds_no_batch_is_said() -> None:
@@ -335,6 +368,76 @@ def test_patches_on_the_device_or_read_from_files_train_the_same(
     assert_same_weights(model, unbroken[0])
 
 
+def test_several_devices_share_the_steps_and_end_with_the_same_weights(tmp_path: Path) -> None:
+    script = tmp_path / "several.py"
+    script.write_text(f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+torch.set_num_threads(1)
+from dataclasses import replace
+from safetensors.torch import save_file
+from test_engine import SETTINGS, Regressor, line
+from spotscope.training.engine import train
+model = Regressor()
+train(model, line(), replace(SETTINGS, devices=2, batch_size=8, accumulate=2, augmentation=None))
+rank = os.environ.get("LOCAL_RANK", "0")
+save_file(model.state_dict(), {str(tmp_path)!r} + f"/{{rank}}.safetensors")
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    # By hand: each takes every other batch of 8 x 2 spots, and their gradients are averaged.
+    model, data = Regressor(), line()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-3)
+    for epoch in range(SETTINGS.epochs):
+        rows = epoch_batches(data.section, 16, SETTINGS.seed, epoch)
+        for pair in zip(rows[0::2], rows[1::2], strict=True):
+            optimiser.zero_grad()
+            for row in pair:
+                index = torch.from_numpy(row.copy())
+                batch = Batch(index, None, (), data.spots.spot_inputs(index))
+                (model.step(batch).loss / 2).backward()
+            optimiser.step()
+    for key, value in model.state_dict().items():
+        assert torch.equal(first[key], second[key])
+        torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_mixed_precision_learns_keeps_full_weights_and_goes_on_where_it_was(
+    resumed: bool, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, epochs=6, precision="bfloat16")
+    seen: set[torch.dtype] = set()
+    model = contrastive()
+    watch = model.image_encoder.convolve.register_forward_hook(
+        lambda _module, _inputs, output: seen.add(output.dtype)
+    )
+    if resumed:
+        progress = Progress(lambda step: progress.cancel.set() if step.fraction > 0.5 else None)
+        with pytest.raises(Cancelled):
+            train(model, coloured(), settings, folder=tmp_path, progress=progress)
+        model = contrastive(seed=5)
+    result = train(model, coloured(), settings, folder=tmp_path)
+    watch.remove()
+    assert seen == {torch.bfloat16}
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert result.learnt
+    assert result.epochs == 6
+    unbroken = contrastive()
+    assert train(unbroken, coloured(), settings).history == result.history
+    assert_same_weights(model, unbroken)
+
+
+def test_a_run_with_other_validation_spots_does_not_go_on_from_this_one(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=1)
+    train(contrastive(), coloured(), settings, folder=tmp_path, validation=coloured(30))
+    for other in (None, coloured(36)):
+        with pytest.raises(SpotScopeError, match="other settings or other sections"):
+            train(contrastive(), coloured(), settings, folder=tmp_path, validation=other)
+
+
 def test_bad_requests_are_refused_in_a_sentence() -> None:
     with pytest.raises(SpotScopeError, match="at least 2"):
         train(contrastive(), coloured(), replace(SETTINGS, batch_size=1))
@@ -348,3 +451,12 @@ def test_bad_requests_are_refused_in_a_sentence() -> None:
         replace(SETTINGS, device="tpu").chosen_device()
     with pytest.raises(SpotScopeError, match="'cuda:7' is not there"):
         replace(SETTINGS, device="cuda:7").chosen_device()
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("auto", "cuda"):
+        assert replace(SETTINGS, device=device, devices=2).chosen_device() == "cuda:0"
+        with pytest.raises(SpotScopeError, match="devices = 3, and of 'cuda' there are 2"):
+            replace(SETTINGS, device=device, devices=3).chosen_device()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -124,23 +125,15 @@ def _step_cost(network: Any, patch_px: int, settings: Any, n_spots: int) -> tupl
     """Return seconds a patch, forward and back, and the bytes that a batch holds meanwhile."""
     import torch
 
+    from spotscope.training.memory import bytes_a_spot, room_bytes
     from spotscope.training.settings import TrainingSettings
 
     batch = min(settings.batch_size, n_spots)
     device = TrainingSettings(1, batch, device=settings.device).chosen_device()
     network.train().to(device)
-    patches = torch.rand(_TIMED_PATCHES, 3, patch_px, patch_px, device=device)
-    kept: dict[int, int] = {}  # what is held for the way back, each piece of memory once
-
-    def note(_module: Any, _inputs: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.requires_grad:
-            kept[output.data_ptr()] = output.numel() * output.element_size()
-
-    leaves = [module for module in network.modules() if not any(module.children())]
-    handles = [module.register_forward_hook(note) for module in leaves]
-    network(patches).sum().backward()
-    for handle in handles:
-        handle.remove()
+    shape = (3, patch_px, patch_px)
+    held = bytes_a_spot(lambda count: network(torch.rand(count, *shape, device=device)).sum())
+    patches = torch.rand(_TIMED_PATCHES, *shape, device=device)
     began = time.perf_counter()
     total = network(patches).sum()
     total.backward()
@@ -148,7 +141,8 @@ def _step_cost(network: Any, patch_px: int, settings: Any, n_spots: int) -> tupl
     seconds = (time.perf_counter() - began) / _TIMED_PATCHES
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
     # The weights, their gradients and the two moments of the optimiser.
-    return seconds, sum(kept.values()) / _TIMED_PATCHES * batch + 4.0 * weights
+    room = room_bytes() if device == "cpu" else math.inf  # a larger batch is taken in parts
+    return seconds, min(held * batch, room) + 4.0 * weights
 
 
 def _surroundings(places: Places, method: Method) -> int:

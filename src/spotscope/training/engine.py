@@ -87,7 +87,7 @@ def train(
     """
     progress = progress or Progress()
     _refuse_small(model, data, validation, settings)
-    what = _what(model, data, settings)
+    what = _what(model, data, validation, settings)
     found = read_run(folder, what) if folder is not None else None
     state, tensors = found or (RunState(), {"model": {}, "optimizer": {}})
     if found:
@@ -133,11 +133,15 @@ def _fit(
     loop = TrainingLoop(
         model, data, validation, settings, progress, state, tensors["optimizer"], what, folder
     )
+    trainer = _trainer(settings, state, device, validation is not None)
     with _quiet(), seeded(settings.seed), _cancellable(model, progress, device):
         try:
-            _trainer(settings, state, device, validation is not None).fit(loop)
+            trainer.fit(loop)
         except LossNotFinite as error:
             _keep_last_good(model, state, folder, what, error)
+        except BaseException:
+            _end_others(trainer)
+            raise
         finally:
             loop.resident.clear()
             data.spots.to(torch.device("cpu"))
@@ -171,6 +175,13 @@ def _trainer(settings: TrainingSettings, state: RunState, device: str, validate:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _end_others(trainer: Any) -> None:
+    """End the processes of the other GPUs, which would wait for this one."""
+    for process in getattr(trainer.strategy.launcher, "procs", ()):
+        process.kill()
+        process.wait()
 
 
 def _keep_last_good(
@@ -232,11 +243,17 @@ def _refuse_small(
             )
 
 
-def _what(model: nn.Module, data: TrainingData, settings: TrainingSettings) -> dict[str, Any]:
+def _what(
+    model: nn.Module,
+    data: TrainingData,
+    validation: TrainingData | None,
+    settings: TrainingSettings,
+) -> dict[str, Any]:
     """Return what makes a run this one: its settings, network and spots."""
     network = [f"{key} {tuple(value.shape)}" for key, value in model.state_dict().items()]
     digest = hashlib.sha256("\n".join([type(model).__name__, *network]).encode())
-    digest.update(np.ascontiguousarray(data.section).tobytes())
+    for spots in (data, validation):  # the best epoch so far is the best on these very spots
+        digest.update(b"none" if spots is None else np.ascontiguousarray(spots.section).tobytes())
     return {"settings": settings.what(), "network_and_spots": digest.hexdigest()}
 
 

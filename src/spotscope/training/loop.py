@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spotscope.errors import Cancelled, SpotScopeError
+from spotscope.training import memory
 from spotscope.training.augment import to_images
 from spotscope.training.data import Batches, Part, TrainingData, epoch_batches
 from spotscope.training.models import Batch, StepResult, Trainable
@@ -159,6 +160,23 @@ class TrainingLoop(pl.LightningModule):
                 data.patches.fits(self.device) if keep is None else keep
             ):
                 self.resident[id(data)] = data.patches.on_device(self.device)
+        if self.device.type == "cpu" and self.data.patches is not None and not self.state.started:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Cut the batch into parts that this computer's memory holds."""
+        total, smallest = self._batch_size(self.data), self.model.smallest_batch
+        if self.trainer.world_size > 1 or total < memory.MORE:
+            return
+        self.model.eval()  # so that no statistics move
+        needed, room = memory.bytes_a_spot(self._loss_of_first), memory.room_bytes()
+        self.model.train()
+        while needed * total / self._n_parts > room and total >= 2 * self._n_parts * smallest:
+            self._halve(total)
+
+    def _loss_of_first(self, number: int) -> Tensor:
+        part = self._in_parts(torch.arange(number), 1)[0]
+        return self.model.step(self._on_device(self.data, part, augment=False)).loss
 
     def on_train_start(self) -> None:
         """Go on with the moments of the run that is resumed."""
@@ -179,7 +197,7 @@ class TrainingLoop(pl.LightningModule):
         if len(parts) < self._n_parts:  # read ahead before memory ran out
             parts = self._parts_again(parts)
         while (numbers := self._try_step(parts)) is None:
-            self._halve(parts)
+            self._halve(sum(len(part.index) for part in parts))
             parts = self._parts_again(parts)
         for name, value in zip(self._names, numbers, strict=True):
             self.state.sums[name] = self.state.sums.get(name, 0.0) + value
@@ -208,11 +226,18 @@ class TrainingLoop(pl.LightningModule):
             return None
         assert read is not None
         numbers = read()
-        if not math.isfinite(numbers[0]):
+        if not self._everywhere(math.isfinite(numbers[0])):
             self._optimizer.zero_grad()
             raise LossNotFinite
         self._optimizer_step()
         return numbers
+
+    def _everywhere(self, fine: bool) -> bool:
+        """Say whether it is so on all devices, which must stop together or wait for ever."""
+        if self.trainer.world_size == 1:
+            return fine
+        gathered = self.all_gather(torch.tensor(float(fine), device=self.device))
+        return bool(gathered.min() > 0)  # type: ignore[union-attr]
 
     def _optimizer_step(self) -> None:
         optimizer = self.optimizers()
@@ -238,15 +263,16 @@ class TrainingLoop(pl.LightningModule):
         return self.state.splits * self.settings.accumulate
 
     def _parts_again(self, parts: list[Part]) -> list[Part]:
-        index = torch.cat([part.index for part in parts])
-        return self._batches(self.data, np.empty((0, 0), dtype=np.int64)).parts(
-            index, self._n_parts
-        )
+        return self._in_parts(torch.cat([part.index for part in parts]), self._n_parts)
 
-    def _halve(self, parts: list[Part]) -> None:
+    def _in_parts(self, index: Tensor, number: int) -> list[Part]:
+        return self._batches(self.data, np.empty((0, 0), dtype=np.int64)).parts(index, number)
+
+    def _halve(self, total: int) -> None:
+        """Take half as many of a batch's `total` spots at once from now on."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        total, most = sum(len(part.index) for part in parts), len(parts[0].index)
+        most = -(-total // self._n_parts)
         if self.trainer.world_size > 1 or total < 2 * self._n_parts * self.model.smallest_batch:
             raise SpotScopeError(
                 f"The memory of the {self.device.type} does not hold {most} spots at once; choose"
@@ -254,7 +280,7 @@ class TrainingLoop(pl.LightningModule):
             )
         self.state.splits *= 2
         note = (
-            f"The memory of the {self.device.type} did not hold {most} spots at once, so"
+            f"The memory of the {self.device.type} does not hold {most} spots at once, so"
             f" {-(-total // self._n_parts)} at a time are taken and their gradients added up."
         )
         if self.state.splits == 2:

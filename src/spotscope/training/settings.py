@@ -34,7 +34,9 @@ class TrainingSettings:
     device
         "auto", "cpu", "cuda", "cuda:1", "mps".
     devices
-        How many GPUs; with more than one every GPU has `batch_size` pairs of its own.
+        How many GPUs; with more than one every GPU has `batch_size` pairs of its own, and the
+        running script is started once more for each (Lightning's "ddp"), so that this is for
+        scripts, not for a window.
     precision
         "auto" is bfloat16 mixed on CUDA, float32 elsewhere.
     deterministic
@@ -85,9 +87,10 @@ class TrainingSettings:
         import torch
 
         cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-        if self.device == "auto":
-            return "cuda:0" if cuda else "mps" if mps else "cpu"
-        kind, _, number = self.device.partition(":")
+        device = self.device
+        if device == "auto":
+            device = "cuda:0" if cuda else "mps" if mps else "cpu"
+        kind, _, number = device.partition(":")
         present = {"cpu": 1, "cuda": torch.cuda.device_count() if cuda else 0, "mps": int(mps)}
         if kind not in present or (number and not number.isdigit()):
             raise SpotScopeError(f"'{self.device}' is no device; use auto, cpu, cuda or mps.")
@@ -95,7 +98,14 @@ class TrainingSettings:
             raise SpotScopeError(
                 f"The device '{self.device}' is not there; choose 'auto', or 'cpu' to go without."
             )
+        self._check_devices(kind, present[kind])
         return f"cuda:{number or 0}" if kind == "cuda" else kind
+
+    def _check_devices(self, kind: str, present: int) -> None:
+        if kind != "cpu" and self.devices > present:
+            raise SpotScopeError(
+                f"devices = {self.devices}, and of '{kind}' there are {present}; choose fewer."
+            )
 
 
 def usable_devices() -> dict[str, str]:

@@ -61,6 +61,11 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def started(self) -> bool:
+        """Whether a step was taken."""
+        return self.epoch > 0 or self.batch > 0
+
 
 def cpu_copy(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the weights and statistics of `model` on the CPU."""
