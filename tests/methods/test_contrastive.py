@@ -111,6 +111,56 @@ def test_more_neighbours_than_training_spots_are_refused_before_training(
         get_method("clip")(_settings(neighbours=5000), encoder="stain").fit(split[0])
 
 
+def test_other_patients_loss_ends_the_training_and_their_best_epoch_is_kept(
+    three_patients: Cohort,
+) -> None:
+    first, second, third = (Cohort((section,)) for section in three_patients.sections)
+    settings = _settings(epochs=60, patience=2, learning_rate=1e-2, panel={"n_genes": 20})
+    method = get_method("clip")(settings, encoder="stain").fit(first, second)
+    losses = [row["val_loss"] for row in method.history]
+    assert len(losses) == int(np.argmin(losses)) + 3 < 60
+    assert "lowest in epoch" in method.notes[0]
+    assert set(method.reference.section_names) == set(first.names)  # not the validation's
+    assert len(method.notes) == 1
+    places = Places.on_spots(third.sections[0])
+    shorter = {**settings, "epochs": int(np.argmin(losses)) + 1, "patience": None}
+    again = get_method("clip")(shorter, encoder="stain").fit(first)
+    np.testing.assert_allclose(
+        method.predict(places).expression, again.predict(places).expression, atol=1e-5
+    )
+
+
+def test_patience_without_patients_to_validate_on_and_known_patients_are_told_of(
+    split: tuple[Cohort, Cohort],
+) -> None:
+    train, _ = split
+    settings = _settings(epochs=1, patience=1)
+    method = get_method("clip")(settings, encoder="stain").fit(train)
+    assert any("patience needs patients to validate on" in note for note in method.notes)
+    section = train.sections[0].subset(np.arange(100))
+    section.name = "again"
+    method = get_method("clip")(settings, encoder="stain").fit(train, Cohort((section,)))
+    (note,) = [note for note in method.provenance.notes if "flatters" in note]
+    assert note.startswith(f"Patient {section.patient} was both trained and validated on")
+
+
+def test_a_killed_training_goes_on_only_where_nothing_has_changed(
+    split: tuple[Cohort, Cohort],
+) -> None:
+    train, test = split
+    method = get_method("clip")(_settings(epochs=1), encoder="stain").fit(train)
+    same = method._run_folder(train, None)
+    assert same == method._run_folder(train, None)
+    moved = train.sections[0].subset(np.arange(train.sections[0].n_spots))
+    moved.measured().obsm["spatial"] = moved.measured().obsm["spatial"] + 3.0
+    others = [
+        method._run_folder(train, test),
+        method._run_folder(Cohort((moved, *train.sections[1:])), None),
+        method._run_folder(test, None),
+    ]
+    assert len({same, *others}) == 4
+
+
 def test_neighbours_name_the_spots_that_a_prediction_was_made_from(
     split: tuple[Cohort, Cohort],
 ) -> None:

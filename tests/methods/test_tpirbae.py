@@ -70,7 +70,7 @@ def test_it_learns_the_pairs_and_predicts_a_new_patient_after_the_disk(
     places = Places.on_spots(split[1].sections[0])
     found = method.predict(places)
     method.save(tmp_path / "model")
-    assert not (method._run_folder(split[0]) / "latent").exists()
+    assert not (method._run_folder(split[0], None) / "latent").exists()
     again = load_method(tmp_path / "model")
     assert isinstance(again, TpirbaeMethod)
     np.testing.assert_allclose(again.predict(places).expression, found.expression, atol=1e-5)

@@ -412,7 +412,7 @@ def test_mixed_precision_learns_keeps_full_weights_and_goes_on_where_it_was(
     seen: set[torch.dtype] = set()
     model = contrastive()
     watch = model.image_encoder.convolve.register_forward_hook(
-        lambda _module, _inputs, output: seen.add(output.dtype)
+        lambda module, _inputs, output: seen.add(output.dtype) if module.training else None
     )
     if resumed:
         progress = Progress(lambda step: progress.cancel.set() if step.fraction > 0.5 else None)

@@ -176,6 +176,12 @@ class Method(ABC):
         self.scores, self.notes = {}, []
         self.provenance = self._provenance(cohort)
         self.learn(cohort, validation, progress or Progress())
+        known = set(cohort.patients) & set(validation.patients) if validation is not None else ()
+        if known:
+            self.notes.append(
+                f"Patient {min(known)} was both trained and validated on, so the validation"
+                " flatters; validate on other patients."
+            )
         self.provenance.scores = {name: float(value) for name, value in self.scores.items()}
         self.provenance.notes = list(self.notes)
         return self

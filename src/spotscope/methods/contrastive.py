@@ -172,7 +172,7 @@ class ContrastiveMethod(Method):
         with seeded(settings.seed):
             self.model = self._built(cohort)
             self.pretrain(cohort, shown, progress.part(0.25, 0.3))
-        folder = self._run_folder(cohort)
+        folder = self._run_folder(cohort, validation)
         result = train(
             self.model,
             data,
@@ -191,6 +191,11 @@ class ContrastiveMethod(Method):
             progress=progress.part(0.3, 0.97),
         )
         self.notes, self.history = list(result.notes), result.history
+        if settings.patience and validation is None:
+            self.notes.append(
+                "All epochs were trained: patience needs patients to validate on, and none were"
+                " given."
+            )
         last = result.history[-1] if result.history else {}
         told = ("loss", "contrastive", "chance", "top1", "top5")
         self.scores |= {k: v for k, v in last.items() if k in told}
@@ -327,18 +332,31 @@ class ContrastiveMethod(Method):
                 " them (import leaves them out) and train again."
             )
 
-    def _run_folder(self, cohort: Cohort) -> Path:
+    def _run_folder(self, cohort: Cohort, validation: Cohort | None) -> Path:
         """Return where this very training resumes from, if it is killed and started again."""
         told = [
             self.name,
             self.settings.model_dump_json(exclude={"device"}),
             self.provenance.encoder_fingerprint,
+            self.provenance.versions["spotscope"],
             *self.genes,
         ]
-        for section in cohort.sections:
-            told += [section.name, section.slide.fingerprint, str(section.counts.sum())]
+        for part in (cohort, validation):
+            told.append("sections")
+            for section in part.sections if part is not None else ():
+                counts = section.counts
+                told += [section.name, section.patient, section.slide.fingerprint]
+                told += [
+                    _digest(section.centres_px),
+                    _digest(counts.data),
+                    _digest(counts.indices),
+                ]
         digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]
         return cache_folder() / "training" / digest
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def sections_positions(cohort: Cohort) -> Iterator[tuple[Floats, float]]:

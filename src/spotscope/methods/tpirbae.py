@@ -90,7 +90,7 @@ class TpirbaeMethod(BleepMethod):
         if kind == "genes":
             super().learn(cohort, validation, progress)
             return
-        kept = self._run_folder(cohort) / "latent"
+        kept = self._run_folder(cohort, validation) / "latent"
         if (kept / "latent.json").exists():  # of a training that was killed, which goes on
             self.latent = LatentSpace.load(kept)
         else:
@@ -172,8 +172,8 @@ class TpirbaeMethod(BleepMethod):
             device=settings.device,
         )
 
-    def _run_folder(self, cohort: Cohort) -> Path:
+    def _run_folder(self, cohort: Cohort, validation: Cohort | None) -> Path:
         """Return where this very training resumes from; the labels are part of it here."""
-        folder = super()._run_folder(cohort)
+        folder = super()._run_folder(cohort, validation)
         labels = hashlib.sha256("\n".join(cohort_labels(cohort)).encode()).hexdigest()[:8]
         return folder.with_name(f"{folder.name}-{labels}")

@@ -133,8 +133,8 @@ def _fit(
     loop = TrainingLoop(
         model, data, validation, settings, progress, state, tensors["optimizer"], what, folder
     )
-    trainer = _trainer(settings, state, device, validation is not None)
     with _quiet(), seeded(settings.seed), _cancellable(model, progress, device):
+        trainer = _trainer(settings, state, device, validation is not None)
         try:
             trainer.fit(loop)
         except LossNotFinite as error:
