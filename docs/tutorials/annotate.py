@@ -243,7 +243,7 @@ def again(session: Session) -> None:
     """Open the section after the kill, and save."""
     session.note("again", state=session.workspace.annotating.state())
     session.picture("again")
-    session.click(session.annotate.save)
+    session.click(session.annotate.kept.save)
     session.wait(lambda: session.workspace.annotations.unsaved == 0)
     session.note("saved", state=session.workspace.annotating.state())
     session.viewer.close()

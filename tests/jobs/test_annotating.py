@@ -9,14 +9,19 @@ import pytest
 import shapely
 
 from spotscope.annotate.document import AnnotationDocument
-from spotscope.annotate.opening import open_annotations
+from spotscope.annotate.opening import carry_annotations, open_annotations
 from spotscope.annotate.regions import Region
 from spotscope.annotate.saving import save_annotations
 from spotscope.annotate.summary import summarise
 from spotscope.data.section import Section
 from spotscope.data.store import open_section, write_section
 from spotscope.errors import SpotScopeError
-from spotscope.jobs.annotating import export_annotations, import_annotations, recognise
+from spotscope.jobs.annotating import (
+    export_annotations,
+    import_annotations,
+    recognise,
+    section_beside,
+)
 
 LEFT, RIGHT = shapely.box(20, 20, 200, 340), shapely.box(200, 20, 400, 340)
 
@@ -312,3 +317,53 @@ def test_a_file_that_does_not_fit_is_said_in_one_sentence_and_changes_nothing(
     with pytest.raises(SpotScopeError, match=said):
         import_annotations(tmp_path / "a", section, document)
     assert document.next_undo is None
+
+
+def _slide(path: Path) -> Section:
+    from PIL import Image
+
+    Image.new("RGB", (420, 360), "pink").save(path)
+    return open_section(path)
+
+
+def test_a_slide_alone_becomes_a_section_beside_it_and_another_call_finds_that(
+    tmp_path: Path,
+) -> None:
+    slide = _slide(tmp_path / "a.png")
+    made = section_beside(slide)
+    assert made.store == tmp_path / "a.zarr"
+    assert slide.slide.path.exists()
+    assert section_beside(slide).store == made.store
+    # One that is annotated is left alone, and so is a store of something else.
+    document = open_annotations(made, "Ada")
+    document.add_regions([Region(LEFT, "tumour")])
+    document.close()
+    assert section_beside(slide).store == tmp_path / "a-2.zarr"
+    (tmp_path / "b.zarr").mkdir()
+    assert section_beside(_slide(tmp_path / "b.png")).store == tmp_path / "b-2.zarr"
+
+
+def test_annotations_of_a_slide_go_on_in_its_section_with_undo_and_are_kept_as_old(
+    tmp_path: Path,
+) -> None:
+    slide = _slide(tmp_path / "a.png")
+    before = open_annotations(slide, "Ada")
+    before.add_regions([Region(LEFT, "tumour")])
+    before.add_regions([Region(RIGHT, "stroma")])
+    before.undo()
+    before.close()
+    made = section_beside(slide)
+    carry_annotations(slide, made)
+    after = open_annotations(made, "Ada")
+    assert [r.subtype for r in after.regions] == ["tumour"]
+    assert after.redo()
+    assert [r.to_json()["wkt"] for r in after.regions] == [LEFT.wkt, RIGHT.wkt]
+    save_annotations(made, after)
+    after.close()
+    assert (tmp_path / "a.png.annotations.jsonl.old").exists()
+    again = open_annotations(slide, "Ada")
+    assert again.regions == []
+    again.add_regions([Region(LEFT, "tumour")])
+    again.close()
+    with pytest.raises(SpotScopeError, match="hold annotations; export those of the slide"):
+        carry_annotations(slide, made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,12 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from spotscope.data.store import open_section, write_section
+from spotscope.errors import SpotScopeError
 from spotscope.plugin import docks
 from spotscope.plugin.annotate_dock import COMPARE, AnnotateDock
 from spotscope.plugin.drawing import drawing_of, workspace_of
+from spotscope.plugin.opened import OpenSection
 from spotscope.plugin.script import show_section
 
 ROUND = [(400.0, 400.0), (400.0, 1400.0), (900.0, 1400.0), (900.0, 400.0)]
@@ -47,13 +51,7 @@ def press(viewer, key):
 @pytest.fixture
 def dock(qtbot, viewer, fresh):
     """The dock on a labelled section, with two classes of the user's own."""
-    show_section(viewer, fresh)
-    made = AnnotateDock(viewer)
-    qtbot.addWidget(made)
-    made.show()
-    for name in ("tumour", "stroma"):
-        made.new.setText(name)
-        made.new.returnPressed.emit()
+    made = with_classes(qtbot, viewer, fresh)
     yield made
     made.workspace.annotating.release()
 
@@ -77,10 +75,10 @@ def test_a_lasso_draws_a_region_and_labels_its_spots_as_one_step(dock, viewer):
     assert counts(dock) == (inside.sum(), 0)
     assert len(dock.workspace.annotations.regions) == 1
     assert [one.name for one in viewer.layers if "regions" in one.name] == ["C2 regions"]
-    dock.undo.click()
+    dock.kept.undo.click()
     assert counts(dock) == (0, 0)
     assert not dock.workspace.annotations.regions
-    dock.redo.click()
+    dock.kept.redo.click()
     assert counts(dock)[0] == inside.sum()
 
 
@@ -215,18 +213,96 @@ def test_the_slide_still_moves_while_a_tool_is_on(dock, viewer):
     assert camera.mouse_pan
 
 
-def test_what_is_saved_is_said(dock, viewer, monkeypatch):
-    monkeypatch.setattr("spotscope.annotate.saving.save_annotations", _saved)
-    assert "2 edits not yet saved" in dock.state.text()
-    assert dock.undo.toolTip() == "Undo: Add class stroma (Ctrl-Z)"
-    dock.save.click()
-    assert "not yet saved" not in dock.state.text()
-    assert not dock.save.isEnabled()
+@pytest.fixture
+def kept(qtbot, viewer, fresh, tmp_path):
+    """The dock on a section whose store can be saved to, with two classes."""
+    store = write_section(fresh.section, tmp_path / "kept" / "C2.zarr")
+    made = with_classes(qtbot, viewer, OpenSection(store))
+    yield made
+    made.workspace.annotating.release()
 
 
-def _saved(section, document):
-    document.begin_saving("key")
-    document.end_saving("key")
+def with_classes(qtbot, viewer, opened):
+    show_section(viewer, opened)
+    made = AnnotateDock(viewer)
+    qtbot.addWidget(made)
+    made.show()
+    for name in ("tumour", "stroma"):
+        made.new.setText(name)
+        made.new.returnPressed.emit()
+    return made
+
+
+def test_what_is_saved_is_said(kept, qtbot):
+    dock = kept
+    assert "2 edits not yet saved" in dock.kept.state.text()
+    assert dock.kept.undo.toolTip() == "Undo: Add class stroma (Ctrl-Z)"
+    dock.kept.save.click()
+    qtbot.waitUntil(lambda: "saved into the section" in dock.kept.state.text())
+    assert not dock.kept.save.isEnabled()
+
+
+def test_one_draws_on_while_a_save_is_written_and_what_came_later_is_not_saved(
+    kept, viewer, qtbot, monkeypatch
+):
+    from spotscope.annotate.saving import Saving
+
+    dock = kept
+    going, write = threading.Event(), Saving.write
+    monkeypatch.setattr(Saving, "write", lambda saving: going.wait(20) and write(saving))
+    use(dock, "lasso")
+    dock.kept.save.click()
+    assert "saving into the section" in dock.kept.state.text()
+    assert not dock.kept.save.isEnabled()
+    drag(viewer, ROUND)
+    assert counts(dock)[0] > 50
+    going.set()
+    qtbot.waitUntil(lambda: "1 edit not yet saved" in dock.kept.state.text())
+    assert "tumour" not in open_section(dock.workspace.section.path).labels.categories
+    dock.kept.save.click()
+    qtbot.waitUntil(lambda: "saved into the section" in dock.kept.state.text())
+    again = open_section(dock.workspace.section.path)
+    assert (again.labels == "tumour").sum() == counts(dock)[0]
+
+
+def test_a_save_that_fails_is_said_and_can_be_tried_again(kept, qtbot, monkeypatch):
+    dock = kept
+
+    def refuse(*_):
+        raise SpotScopeError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spotscope.annotate.saving.Saving.write", refuse)
+        dock.kept.save.click()
+        qtbot.waitUntil(lambda: dock.message.text == "The disk is full.")
+    assert "2 edits not yet saved" in dock.kept.state.text()
+    dock.kept.save.click()
+    qtbot.waitUntil(lambda: "saved into the section" in dock.kept.state.text())
+    assert not dock.message.text
+
+
+def test_a_slide_alone_becomes_a_section_with_one_click_and_keeps_its_annotations(
+    qtbot, viewer, tmp_path, fresh
+):
+    from PIL import Image
+
+    Image.fromarray(fresh.section.slide.levels[0][:]).save(tmp_path / "slide.png")
+    slide = OpenSection(open_section(tmp_path / "slide.png"))
+    made = with_classes(qtbot, viewer, slide)
+    use(made, "lasso")
+    drag(viewer, ROUND)
+    assert made.kept.state.text() == "All kept on disk beside the slide · 3 edits"
+    assert made.kept.save.text() == "Make section and save"
+    assert "slide.zarr beside the slide" in made.kept.save.toolTip()
+    made.kept.save.click()
+    qtbot.waitUntil(lambda: "saved into the section" in made.kept.state.text(), timeout=20_000)
+    assert [one.path.name for one in made.workspace.sections] == ["slide.zarr"]
+    assert made.message.text == "The annotations are saved in slide.zarr, beside the slide."
+    assert made.workspace.tool == "lasso"
+    assert len(made.workspace.annotations.regions) == 1
+    made.kept.undo.click()
+    assert not made.workspace.annotations.regions
+    made.workspace.annotating.release()
 
 
 def test_a_full_disk_is_said_and_edits_are_written_when_there_is_room(dock, viewer, monkeypatch):
@@ -238,9 +314,9 @@ def test_a_full_disk_is_said_and_edits_are_written_when_there_is_room(dock, view
         use(dock, "lasso")
         drag(viewer, ROUND)
         assert counts(dock)[0] > 50
-        assert "kept in memory only" in dock.state.text()
+        assert "kept in memory only" in dock.kept.state.text()
     dock._look()
-    assert "memory" not in dock.state.text()
+    assert "memory" not in dock.kept.state.text()
 
 
 def test_a_second_window_only_shows_until_the_first_lets_go(dock, viewer, fresh, qtbot):
@@ -255,15 +331,15 @@ def test_a_second_window_only_shows_until_the_first_lets_go(dock, viewer, fresh,
     second = AnnotateDock(other)
     qtbot.addWidget(second)
     second.show()
-    assert "Another window" in second.state.text()
+    assert "Another window" in second.kept.state.text()
     assert counts(second) == counts(dock)
     assert not second.tools.isEnabled()
     second.workspace.annotating.classes.choose("tumour")
     second.attempt(lambda: second.workspace.annotating.mark([0]))
     assert "Another window" in second.message.text
     dock.workspace.annotating.release()
-    second.again.click()
-    assert "Another window" not in second.state.text()
+    second.kept.again.click()
+    assert "Another window" not in second.kept.state.text()
     second.workspace.annotating.mark([0])
     assert second.workspace.annotations.labels()[0] == "tumour"
     second.workspace.annotating.release()
@@ -337,7 +413,7 @@ def test_classes_and_annotations_go_to_files_and_back(dock, viewer, tmp_path):
     dock.exchange.put(tmp_path / "out.geojson", "geojson")
     assert "1 regions written" in dock.message.text
     dock.files.write(tmp_path / "classes.json", qupath=True)
-    dock.undo.click()
+    dock.kept.undo.click()
     assert counts(dock) == (0, 0)
     dock.exchange.take(tmp_path / "out.geojson")
     assert counts(dock) == labelled

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
+from spotscope.data.store import open_section
 from spotscope.plugin.drawing import workspace_of
 from spotscope.plugin.layers import find
 from spotscope.plugin.opened import OpenSection
@@ -250,6 +253,43 @@ def test_the_excluded_class_is_not_learnt(dock, viewer, fresh):
     labels = dock.learn.plan().labels[0]
     assert labels.count == before - 30
     assert "exclude" not in labels.classes
+
+
+def test_a_slide_alone_is_predicted_into_a_section_that_takes_its_place(
+    qtbot, dock, viewer, fresh, colour_encoder, monkeypatch, tmp_path
+):
+    for module in ("methods.subtypes", "encoders.base"):
+        monkeypatch.setattr(f"spotscope.{module}.get_encoder", lambda spec: colour_encoder)
+    picture = fresh.section.slide.levels[0][:]
+    scale = {"resolution": (5_000, 5_000), "resolutionunit": "CENTIMETER"}  # 2 µm a pixel
+    with tifffile.TiffWriter(tmp_path / "other.tif") as file:
+        file.write(picture, photometric="rgb", tile=(256, 256), subifds=1, **scale)
+        file.write(picture[::2, ::2], photometric="rgb", tile=(256, 256), subfiletype=1)
+    show_section(viewer, OpenSection(open_section(tmp_path / "other.tif")))
+    workspace = workspace_of(viewer)
+    workspace.annotating.classes.add("tumour")
+    workspace.annotating.draw(np.array([(100.0, 100.0), (100.0, 300.0), (300.0, 300.0)]))
+    dock.learn.choose(["C2"])
+    assert "then predicts other." in dock.said.text()
+    assert "Makes other.zarr beside the slide, which stays where it is" in dock.said.text()
+    dock.start.click()
+    qtbot.waitUntil(lambda: not dock.learning.running, timeout=60_000)
+    assert dock.page == MAP, dock.message.text
+    assert workspace.section.path == tmp_path / "other.zarr"
+    assert [one.name for one in workspace.sections] == ["C2", "other"]
+    assert find(viewer.layers, workspace.section, "subtypes").visible
+    assert len(workspace.annotations.regions) == 1
+    assert len(dock.map.legend.rows()) == 3
+
+
+def test_a_slide_without_a_scale_is_refused_before_anything_is_learnt(
+    dock, viewer, fresh, tmp_path
+):
+    Image.fromarray(fresh.section.slide.levels[0][:]).save(tmp_path / "other.png")
+    show_section(viewer, OpenSection(open_section(tmp_path / "other.png")))
+    dock.learn.choose(["C2"])
+    assert "Nothing states how many µm a pixel of other is" in dock.said.text()
+    assert not dock.start.isEnabled()
 
 
 def test_labels_become_a_map_for_real(qtbot, dock, viewer, fresh, colour_encoder, monkeypatch):

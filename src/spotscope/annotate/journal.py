@@ -106,11 +106,7 @@ class Journal:
 
     def begin_again(self, entries: list[dict[str, Any]]) -> None:
         """Set the journal aside as ``.old`` and start one with the header of now."""
-        old = self.path.with_name(f"{self.path.name}.old")
-        number = 1
-        while old.exists():
-            number += 1
-            old = self.path.with_name(f"{self.path.name}.old{number}")
+        old = old_name(self.path)
         content = b"".join([self._first_line(), *map(_line, entries)])
         shutil.copy2(self.path, old)
         with written_beside(self.path) as beside:
@@ -173,6 +169,15 @@ class Journal:
             with suppress(OSError):
                 self._file.close()
             self._file = None
+
+
+def old_name(journal: Path) -> Path:
+    """Return a free name to set a journal aside under: ``.old``, ``.old2`` …"""
+    old, number = journal.with_name(f"{journal.name}.old"), 1
+    while old.exists():
+        number += 1
+        old = journal.with_name(f"{journal.name}.old{number}")
+    return old
 
 
 def _line(entry: dict[str, Any]) -> bytes:

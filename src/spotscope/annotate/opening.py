@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import getpass
 import re
+import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 from spotscope.annotate.document import AnnotationDocument
+from spotscope.annotate.journal import old_name
 from spotscope.annotate.regions import Region
 from spotscope.annotate.state import IMPORTED
 from spotscope.annotate.vocabulary import Vocabulary
 from spotscope.errors import SpotScopeError
+from spotscope.files import said_plainly, written_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +71,30 @@ def open_annotations(section: Section, annotator: str | None = None) -> Annotati
             " and nothing can be marked until it is closed."
         )
     return document
+
+
+def carry_annotations(slide: Section, section: Section) -> None:
+    """Go on with the journal of a slide alone in the section that was made of it.
+
+    Nobody may have the slide's annotations open. Its journal stays beside the slide as ``.old``.
+
+    Raises
+    ------
+    SpotScopeError
+        When the section was annotated too, or the journal cannot be copied.
+    """
+    old, new = _journal(slide)[0], _journal(section)[0]
+    if not old.exists() or old == new:
+        return
+    if new.exists():
+        raise SpotScopeError(
+            f"Both the slide '{slide.name}' and '{new.name}' hold annotations; export those of the"
+            " slide as GeoJSON and import them into the section."
+        )
+    with written_beside(new) as beside:
+        shutil.copyfile(old, beside)
+    with said_plainly(old):
+        old.replace(old_name(old))
 
 
 def stored_about(section: Section) -> dict[str, Any] | None:

@@ -59,29 +59,70 @@ def save_annotations(section: Section, document: AnnotationDocument) -> None:
         When the section has no store of SpotScope, another window is annotating it, the disk is
         full, or the store cannot be written.
     """
-    store = _store_of(section, document)
-    key = uuid.uuid4().hex
-    state = document.begin_saving(key)
-    columns = _columns(state, document.annotator)
-    with staging_folder(store, "annotations") as stage:
-        new: dict[str, Path | None] = {}
-        if section.has_spots:
-            new[OBS] = stage / "obs"
-            _write_obs(store / OBS, stage / "obs", document.barcodes, columns, key)
-        new[f"shapes/{ELEMENT}"] = stage / "shapes" if state.drawn else None
-        if state.drawn:
-            _write_shapes(stage / "shapes", state, section.mpp_um)
-        about = {
-            "format": FORMAT,
-            "save": key,
-            "saved": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "annotator": document.annotator,
-            "classes": state.vocabulary.model_dump(),
-        }
-        _swap_in(store, stage, new, about)
-    document.end_saving(key)
-    if section.has_spots:
-        _renew(section, columns)
+    saving = Saving(section, document)
+    saving.write()
+    saving.finish()
+
+
+class Saving:
+    """A save of what there is at this moment; edits may go on while it is written.
+
+    Begin and `finish` belong to the thread that edits, `write` to any. A save that is not
+    finished leaves the document as unsaved as it was.
+
+    Parameters
+    ----------
+    section
+        Whose store is written.
+    document
+        Its annotations.
+
+    Raises
+    ------
+    SpotScopeError
+        When the section has no store of SpotScope, or another window is annotating it.
+    """
+
+    def __init__(self, section: Section, document: AnnotationDocument) -> None:
+        self._section, self._document = section, document
+        self._store = _store_of(section, document)
+        self._key = uuid.uuid4().hex
+        self._annotator = document.annotator
+        self._state = document.begin_saving(self._key)
+        self._columns = _columns(self._state, self._annotator)
+
+    def write(self) -> None:
+        """Write into the store, whole or not at all.
+
+        Raises
+        ------
+        SpotScopeError
+            When the disk is full or the store cannot be written.
+        """
+        section, state = self._section, self._state
+        with staging_folder(self._store, "annotations") as stage:
+            new: dict[str, Path | None] = {}
+            if section.has_spots:
+                new[OBS] = obs = stage / "obs"
+                barcodes = self._document.barcodes
+                _write_obs(self._store / OBS, obs, barcodes, self._columns, self._key)
+            new[f"shapes/{ELEMENT}"] = stage / "shapes" if state.drawn else None
+            if state.drawn:
+                _write_shapes(stage / "shapes", state, section.mpp_um)
+            about = {
+                "format": FORMAT,
+                "save": self._key,
+                "saved": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "annotator": self._annotator,
+                "classes": state.vocabulary.model_dump(),
+            }
+            _swap_in(self._store, stage, new, about)
+
+    def finish(self) -> None:
+        """Let the document and the spots in memory know what the store has now."""
+        self._document.end_saving(self._key)
+        if self._section.has_spots:
+            _renew(self._section, self._columns)
 
 
 def _store_of(section: Section, document: AnnotationDocument) -> Path:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spotscope.annotate.geojson import Unit
     from spotscope.annotate.regions import Border, Overlap, Region
     from spotscope.data.section import Section
+    from spotscope.progress import Progress
 
 Kind = Literal["geojson", "ndpa", "classes", "labels"]
 
@@ -178,6 +179,60 @@ def export_annotations(
     if regions is not drawn:
         return f"{len(regions):,} areas around {labelled:,} labelled spots", []
     return f"{len(regions):,} regions", _left_out(drawn, labels, document)
+
+
+def store_for(slide: Section) -> Path:
+    """Return where `section_beside` has the section of a slide alone: beside it.
+
+    A store that was made of this slide and not annotated since serves; names of others are left
+    to them.
+    """
+    name = slide.slide.path.stem
+    place, number = slide.slide.path.absolute().with_name(f"{name}.zarr"), 1
+    while place.exists() and not _is_of(place, slide):
+        number += 1
+        place = place.with_name(f"{name}-{number}.zarr")
+    return place
+
+
+def section_beside(slide: Section, progress: Progress | None = None) -> Section:
+    """Return a slide alone as a section with a store beside it; the slide stays as it is.
+
+    A pyramid stays where it is and is linked; a flat picture is copied into the store.
+
+    Raises
+    ------
+    SpotScopeError
+        When the folder cannot be written or the disk is full.
+    """
+    from spotscope.data.store import open_section
+    from spotscope.jobs.predicting import with_store
+
+    place = store_for(slide)
+    if place.exists():
+        return open_section(place)
+    return with_store(slide, place, progress)
+
+
+def _is_of(store: Path, slide: Section) -> bool:
+    """Whether a store holds this slide, no spots, and no annotations."""
+    from spotscope.annotate.opening import SUFFIX, stored_about
+    from spotscope.data.store import open_section
+    from spotscope.slide.fingerprint import of_levels
+
+    if store.with_name(store.stem + SUFFIX).exists():
+        return False
+    try:
+        found = open_section(store)
+        annotated = stored_about(found) is not None
+    except SpotScopeError:
+        return False
+    if found.has_spots or annotated:
+        return False
+    if found.slide.fingerprint == slide.slide.fingerprint:
+        return True
+    # A flat picture was copied, so that the pixels are the same and the files are not.
+    return of_levels(found.slide.levels[:1]) == of_levels(slide.slide.levels[:1])
 
 
 def _import_classes(file: Path, document: AnnotationDocument, title: str) -> list[str]:

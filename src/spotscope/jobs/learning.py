@@ -103,15 +103,16 @@ def learn_subtypes(
     check_classes(spots.classes)
     progress.report(0.0, f"Learning {len(spots.classes)} subtypes from {len(spots):,} spots")
     pair = as_pair(after) if after is not None else None
+    # A pair is trained again without each part that is held out, which takes most of the time.
+    begun, looking = (0.2, 0.05) if learn == "tpirbae" else (0.0, 0.5)
     if learn == "tpirbae":
-        pair = trained_pair(cohort, encoder, pair_settings, progress.part(0.0, 0.4))
-    begun = 0.0 if pair is None else 0.4
+        pair = trained_pair(cohort, encoder, pair_settings, progress.part(0.0, begun))
 
     def fresh(gone_on: ContrastiveMethod | None = pair) -> SubtypeClassifier:
         return SubtypeClassifier(settings, encoder, gone_on)
 
     classifier = fresh()
-    half = (begun + 1.0) / 2
+    half = begun + looking
     looked = classifier.look(spots, progress.part(begun, half))
     classifier.fit_spots(spots, looked, progress.part(half, half + 0.05), warm=earlier)
     rest = progress.part(half + 0.05, 0.98)

@@ -110,8 +110,15 @@ def with_store(
         )
     from spotscope.data.store import write_section
 
-    flat = len(section.slide.levels) < 2
-    return write_section(section, out, link=not flat, progress=progress)
+    return write_section(section, out, link=can_be_linked(section), progress=progress)
+
+
+def can_be_linked(section: Section) -> bool:
+    """Whether the slide can be browsed where it lies; a flat picture is copied into a store."""
+    from spotscope.slide.formats import flat
+
+    picture = section.slide.path.suffix.lower() in flat.EXTENSIONS
+    return not picture and len(section.slide.levels) > 1
 
 
 def check_genes(method: Method, section: Section) -> None:

@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.annotation_classes import EXCLUDE
 from spotscope.plugin.annotation_exchange import ClassFiles, Exchange
+from spotscope.plugin.annotation_footer import Footer
 from spotscope.plugin.annotation_keys import WindowKeys
 from spotscope.plugin.annotation_people import Annotator, Compare
 from spotscope.plugin.annotation_table import ClassTable
@@ -92,7 +93,7 @@ class AnnotateDock(Dock):
         document = self.workspace.annotations
         if what & {"section", "annotations", "annotator"}:
             self._show_classes()
-            self._show_state()
+            self.kept.update_from()
         if what & {"annotation class", "section", "annotations"}:
             self.table.mark(self._annotating.classes.chosen)
         if what & {"tool", "section", "annotation class", "selection"}:
@@ -200,24 +201,10 @@ class AnnotateDock(Dock):
         self.marking.addLayout(row)
 
     def _build_footer(self) -> None:
-        self.state = wrapped("")
-        self.undo = QPushButton("Undo")
-        self.redo = QPushButton("Redo")
-        self.save = QPushButton("Save into section")
-        self.again = QPushButton("Try again")
-        self.again.setToolTip("Look whether the other window has let go of these annotations")
-        self.undo.clicked.connect(self._annotating.undo)
-        self.redo.clicked.connect(self._annotating.redo)
-        self.save.clicked.connect(self.save_now)
-        self.again.clicked.connect(self._annotating.open_again)
-        row = QHBoxLayout()
-        for button in (self.undo, self.redo, self.save, self.again):
-            row.addWidget(button)
+        self.kept = Footer(self)
         self.footer.addWidget(_line())
-        self.footer.addWidget(self.message)
-        self.footer.addWidget(self.job_bar)
-        self.footer.addWidget(self.state)
-        self.footer.addLayout(row)
+        for widget in (self.message, self.job_bar, self.kept):
+            self.footer.addWidget(widget)
 
     # -- showing ----------------------------------------------------------------------------
 
@@ -250,30 +237,6 @@ class AnnotateDock(Dock):
             self.show_page(MARK)
         self.compare.update_from()
 
-    def _show_state(self) -> None:
-        document = self.workspace.annotations
-        self.state.setText(self._annotating.state())
-        writes = document is not None and not document.read_only
-        self.again.setVisible(document is not None and document.read_only)
-        undo, redo = (document.next_undo, document.next_redo) if document else (None, None)
-        for button, title, what, key in (
-            (self.undo, undo, "Undo", "Ctrl-Z"),
-            (self.redo, redo, "Redo", "Ctrl-Shift-Z"),
-        ):
-            button.setVisible(writes)
-            button.setEnabled(title is not None)
-            button.setToolTip(
-                f"{what}: {title} ({key})" if title else f"Nothing to {what.lower()}"
-            )
-        self.save.setVisible(writes)
-        unsaved = document.unsaved if document is not None else 0
-        self.save.setEnabled(unsaved > 0)
-        self.save.setToolTip(
-            "Write labels, regions and classes into the section's store"
-            if unsaved
-            else "The section has everything already"
-        )
-
     def _show_labels(self) -> None:
         """Show the labels there are, unless the user looks at a gene."""
         if not isalive(self) or self.workspace.section is None or self.workspace.gene is not None:
@@ -287,18 +250,13 @@ class AnnotateDock(Dock):
         document = self.workspace.annotations if self._annotating.is_open else None
         if document is not None and document.trouble:
             document.flush()
-            self._show_state()
+            self.kept.update_from()
 
     def _on_complained(self, sentence: str) -> None:
         if isalive(self):
             self.message.say(sentence)
 
     # -- hands ------------------------------------------------------------------------------
-
-    def save_now(self) -> None:
-        """Write the annotations into the section."""
-        self.attempt(self._annotating.save)
-        self._show_state()
 
     def go_to(self, spot: int) -> None:
         """Show a spot in the middle of the canvas, and select it for a number key."""

@@ -13,6 +13,7 @@ from spotscope.errors import SpotScopeError
 from spotscope.plugin.annotation_classes import Classes
 from spotscope.plugin.annotation_clusters import Growing
 from spotscope.plugin.annotation_kept import codes_of, has_journal, kept
+from spotscope.plugin.annotation_saving import Saves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +69,7 @@ class Annotating:
         self.tool: Tool | None = None
         self.classes = Classes(self, workspace)
         self.growing = Growing(workspace)
+        self.saves = Saves(self, workspace)
         self.shown = TOGETHER
         self.border: Border = "centre"
         self.selected: NDArray[np.int64] = _NOTHING
@@ -361,23 +363,27 @@ class Annotating:
     # -- saving -----------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the active section's annotations into its store.
+        """Write the active section's annotations into its store, and wait for it.
 
         Raises
         ------
         SpotScopeError
             When the section has no store or it cannot be written.
         """
-        from spotscope.annotate.saving import save_annotations
-
-        opened, document = self._active(), self.writable()
-        save_annotations(opened.section, document)
-        self._workspace.tell("annotations")
+        save, written = self.saves.begin(), False
+        try:
+            save.write()
+            written = True
+        finally:
+            self.saves.end(save, written=written)
 
     def state(self) -> str:
         """Say whether every edit is kept, and where."""
         document = self.document
-        return self.problem or "" if document is None else kept(document, self._active().section)
+        if document is None:
+            return self.problem or ""
+        busy = self.saves.busy(self._workspace.section)
+        return kept(document, self._active().section, busy=busy)
 
     def _active(self) -> OpenSection:
         opened = self._workspace.section

@@ -135,6 +135,8 @@ class Exchange(QWidget):
             parts = [f"{found.n_regions:,} regions"] if found.n_regions else []
             parts += [f"{found.n_spots:,} spots labelled"] if found.n_spots else []
             said = f"{path.name}: {', '.join(parts) or 'nothing new'}."
+            if parts and not self._dock.workspace.why_not("subtype"):
+                self._dock.workspace.show("subtype")  # or what came would not be seen
             self._dock.message.say(" ".join([said, *found.notes]))
 
         self._dock.attempt(act)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from spotscope.data.section import Section
 
 
-def kept(document: AnnotationDocument, section: Section) -> str:
-    """Say whether every edit is kept, and where."""
+def kept(document: AnnotationDocument, section: Section, *, busy: bool = False) -> str:
+    """Say whether every edit is kept, and where; `busy` while a save is under way."""
     if document.read_only:
         return (
             "Another window is annotating this section, so this one only shows. Close it there,"
@@ -25,8 +25,12 @@ def kept(document: AnnotationDocument, section: Section) -> str:
         )
     if document.trouble:
         return document.trouble
+    if busy:
+        return "All kept on disk · saving into the section …"
     if document.unsaved:
         edits = "1 edit" if document.unsaved == 1 else f"{document.unsaved:,} edits"
+        if section.store is None:
+            return f"All kept on disk beside the slide · {edits}"
         return f"All kept on disk · {edits} not yet saved into the section"
     saved = saved_at(section)
     if saved is None:

@@ -172,13 +172,12 @@ class PredictDock(Dock):
         self._say_plan()
 
     def _on_made(self, made: Made, plan: Plan) -> None:
+        from spotscope.plugin.annotation_store import exchange
         from spotscope.plugin.reader import load
-        from spotscope.plugin.script import show_section
 
         opened = made.opened
         if opened.section.store is None:
-            self.workspace.remove(opened)
-            opened = show_section(self.viewer, load(made.store))
+            opened = exchange(self.viewer, opened, load(made.store))
         self.workspace.refresh_runs(show=made.run_id, opened=opened)
         run = opened.run(made.run_id)
         assert run is not None

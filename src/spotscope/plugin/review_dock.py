@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 from spotscope.errors import SpotScopeError
+from spotscope.plugin.annotation_store import exchange
 from spotscope.plugin.labels_at_hand import labels_of
 from spotscope.plugin.review_learn import LearnPage
 from spotscope.plugin.review_learning import Learning, suggested
@@ -146,6 +147,9 @@ class ReviewDock(Dock):
 
     def _on_learnt(self, made: Learnt) -> None:
         watched = self.workspace.view == "predicted subtype"
+        for slide, section in made.moved:
+            if slide in self.workspace.sections:
+                exchange(self.viewer, slide, section)
         for opened, run_id in made.runs:
             if opened in self.workspace.sections:
                 self.workspace.subtypes.refresh(show=run_id, opened=opened)

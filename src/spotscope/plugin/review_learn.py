@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from spotscope.plugin.annotation_store import beside_for_people
 from spotscope.plugin.labels_at_hand import Labels, labels_of
 from spotscope.plugin.model_pages import let_shrink
 from spotscope.plugin.pace import seconds_for
@@ -208,16 +209,8 @@ class LearnPage(QWidget):
             learner=self.learner.currentData(),
             encoder=self.encoder.currentText().strip() or "auto",
         )
-        unfit = [one.name for one in plan.targets if not self._fits(plan, one)]
-        if unfit:
-            return LearnPlan(
-                why_not=f"scANVI tells spots alone, and {unfit[0]} is a slide without spots; take"
-                " the image classifier."
-            )
-        return _said(plan, classes)
-
-    def _fits(self, plan: LearnPlan, target: OpenSection) -> bool:
-        return plan.learner != "scanvi" or target.section.has_spots
+        unfit = next(filter(None, (_why_unfit(plan, one) for one in plan.targets)), None)
+        return LearnPlan(why_not=unfit) if unfit else _said(plan, classes)
 
     def _on_learner(self, *_: object) -> None:
         learner = self.learner.currentData()
@@ -240,6 +233,21 @@ class LearnPage(QWidget):
         return str(self._item(row).data(Qt.ItemDataRole.UserRole))
 
 
+def _why_unfit(plan: LearnPlan, target: OpenSection) -> str | None:
+    """Say why a section cannot be predicted; None when it can."""
+    if plan.learner == "scanvi" and not target.section.has_spots:
+        return (
+            f"scANVI tells spots alone, and {target.name} is a slide without spots; take the image"
+            " classifier."
+        )
+    if target.section.mpp_um is None:
+        return (
+            f"Nothing states how many µm a pixel of {target.name} is, so its tissue cannot be"
+            " compared; import the slide in Open, where the scale can be entered."
+        )
+    return None
+
+
 def _said(plan: LearnPlan, classes: list[str]) -> LearnPlan:
     """Say a plan in a sentence."""
     from dataclasses import replace
@@ -257,24 +265,31 @@ def _said(plan: LearnPlan, classes: list[str]) -> LearnPlan:
         else "labels of whole blocks of tissue held out in turn"
     )
     names = ", ".join(one.name for one in plan.targets)
-    seconds = duration(_seconds(plan))
+    seconds = duration(_seconds(plan, len(patients)))
+    made = [beside_for_people(one) for one in plan.targets if one.section.store is None]
+    also = f" Makes {' and '.join(made)}, to keep the map in." if made else ""
     return replace(
         plan,
         said=(
             f"Learns {len(classes)} classes from {count:,} labels of {where}, checks them with"
             f" {check}, then predicts {names}. Takes {seconds}; what was done before is reused."
+            f"{also}"
         ),
     )
 
 
-def _seconds(plan: LearnPlan) -> float:
+def _seconds(plan: LearnPlan, n_patients: int) -> float:
+    from spotscope.evaluate.validation import FOLDS
+
     spots = sum(opened.n_spots for opened in plan.sections)
     if plan.learner == "scanvi":
         return _SCANVI_SECONDS_A_SPOT * spots
     labels = sum(labels.count for labels in plan.labels)
     cells = sum(_cells(opened) for opened in plan.targets)
     places = labels + sum(opened.n_spots for opened in plan.targets) + cells
-    pair = _PAIR_SECONDS_A_SPOT * spots if plan.learner == "tpirbae" else 0.0
+    # The pair is trained once to be kept, and once without each part that is held out.
+    trainings = 1 + (n_patients if n_patients > 1 else FOLDS)
+    pair = trainings * _PAIR_SECONDS_A_SPOT * spots if plan.learner == "tpirbae" else 0.0
     return 3.0 + pair + seconds_for(plan.encoder, round(places))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from spotscope.errors import SpotScopeError
+from spotscope.plugin.annotation_store import made_beside
 from spotscope.plugin.model_pages import models_folder
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from spotscope.progress import Progress
 
 _PAUSE_MS = 3_000
-_LEARNING = 0.6  # share of the time, the rest is for the map
+_STORES = 0.02
+_LEARNING = {"image": 0.6, "tpirbae": 0.95, "scanvi": 0.95}  # share of the time; the map's is left
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Learnt:
         It took.
     again
         Whether it was learnt in the background, because labels changed.
+    moved
+        Slides alone, and the sections that were made of them to keep their maps in.
     """
 
     plan: LearnPlan
@@ -52,6 +56,7 @@ class Learnt:
     runs: tuple[tuple[OpenSection, str], ...]
     seconds: float
     again: bool = False
+    moved: tuple[tuple[OpenSection, OpenSection], ...] = ()
 
 
 def learn(plan: LearnPlan, last: Learnt | None, again: bool, progress: Progress) -> Learnt:
@@ -69,12 +74,16 @@ def learn(plan: LearnPlan, last: Learnt | None, again: bool, progress: Progress)
 
     began = time.monotonic()
     over = last is not None and last.again and again
-    folder = _classifier(plan, last, over, progress.part(0.0, _LEARNING))
+    # Stores first: a folder that cannot be written is met before the minutes, not after.
+    moved = _made_sections(plan, progress.part(0.0, _STORES))
+    targets = tuple(moved.get(opened.key, opened) for opened in plan.targets)
+    mapping = _LEARNING[plan.learner]
+    folder = _classifier(plan, last, over, progress.part(_STORES, mapping))
     replaced = {opened.key: run for opened, run in last.runs} if last is not None and over else {}
     runs = []
-    for place, opened in enumerate(plan.targets):
-        step = (1 - _LEARNING) / len(plan.targets)
-        start = _LEARNING + place * step
+    for place, opened in enumerate(targets):
+        step = (1 - mapping) / len(targets)
+        start = mapping + place * step
         run_id = predict_subtypes(
             folder,
             opened.section,
@@ -82,7 +91,25 @@ def learn(plan: LearnPlan, last: Learnt | None, again: bool, progress: Progress)
             progress=progress.part(start, start + step),
         )
         runs.append((opened, run_id))
-    return Learnt(plan, folder, tuple(runs), time.monotonic() - began, again)
+    return Learnt(
+        replace(plan, targets=targets),
+        folder,
+        tuple(runs),
+        time.monotonic() - began,
+        again,
+        tuple((one, moved[one.key]) for one in plan.targets if one.key in moved),
+    )
+
+
+def _made_sections(plan: LearnPlan, progress: Progress) -> dict[str, OpenSection]:
+    """Make sections of the slides alone that are to be predicted, by the slide's key."""
+    alone = [opened for opened in plan.targets if opened.section.store is None]
+    return {
+        opened.key: made_beside(
+            opened, progress.part(place / len(alone), (place + 1) / len(alone))
+        )
+        for place, opened in enumerate(alone)
+    }
 
 
 def _classifier(plan: LearnPlan, last: Learnt | None, over: bool, progress: Progress) -> Path:
