@@ -33,6 +33,16 @@ def test_first_generation_labels_join_on_rounded_grid_positions(shared_data: Pat
     assert sorted(found.tolist()) == [41, 63, 70, 95]
 
 
+def test_a_table_that_names_the_sections_spots_is_taken_whatever_its_columns_are_called(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text("spot\tpatch\tlabel\n25x13\t1\ttumour\n24x13\t2\t\n")
+    assert read_labels(file, ["25x13", "24x13"]) == {"25x13": "tumour", "24x13": None}
+    with pytest.raises(SpotScopeError, match="needs the columns"):
+        read_labels(file, ["1x1"])
+
+
 def test_a_table_without_labels_says_what_it_needs(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("gene,value\nERBB2,3\n")

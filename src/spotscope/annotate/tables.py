@@ -23,15 +23,17 @@ def read_labels(path: Path, barcodes: Sequence[str]) -> dict[str, str | None]:
     Parameters
     ----------
     path
-        Loupe's export (barcode, category; empty cells are unlabelled), or a table with columns
-        x, y and label, whose spots are called by their rounded grid position ``XxY``.
+        Loupe's export (barcode, category; empty cells are unlabelled), a table with columns
+        x, y and label, whose spots are called by their rounded grid position ``XxY``, or one
+        whose first column names spots of the section, with the class in the column ``label`` or
+        else the second.
     barcodes
         The section's spots, to settle whether barcodes end in ``-1``.
 
     Raises
     ------
     SpotScopeError
-        When the file is neither.
+        When the file is none of these.
     """
     name = Path(path).name
     try:
@@ -50,14 +52,14 @@ def read_labels(path: Path, barcodes: Sequence[str]) -> dict[str, str | None]:
     if {"x", "y", "label"} <= columns.keys():
         keys = _grid_names(table[columns["x"]], table[columns["y"]], name)
         values = table[columns["label"]]
-    elif table.shape[1] >= 2 and str(table.columns[0]).strip().lower() in ("barcode", "barcodes"):
+    elif table.shape[1] >= 2:
         keys = _settled(table.iloc[:, 0].str.strip().tolist(), barcodes)
-        values = table.iloc[:, 1]
+        stated = str(table.columns[0]).strip().lower() in ("barcode", "barcodes")
+        if not stated and not set(keys) & set(map(str, barcodes)):
+            raise _no_labels(name)
+        values = table[columns.get("label", table.columns[1])]
     else:
-        raise SpotScopeError(
-            f"'{name}' needs the columns 'Barcode' and a category (Loupe Browser), or 'x', 'y' and"
-            " 'label' (first-generation ST)."
-        )
+        raise _no_labels(name)
     unlabelled = {"", "undetermined", "nan", "na"}
     return {
         key: (value.strip() if value.strip().lower() not in unlabelled else None)
@@ -70,6 +72,13 @@ def write_labels(labels: Mapping[str, str | None], path: Path, category: str = "
     table = pd.DataFrame({"Barcode": list(labels), category: [v or "" for v in labels.values()]})
     with written_beside(Path(path)) as beside:
         table.to_csv(beside, index=False)
+
+
+def _no_labels(name: str) -> SpotScopeError:
+    return SpotScopeError(
+        f"'{name}' needs the columns 'Barcode' and a category (Loupe Browser), the section's spots"
+        " and their 'label', or 'x', 'y' and 'label' (first-generation ST)."
+    )
 
 
 def _grid_names(x: pd.Series[str], y: pd.Series[str], name: str) -> list[str]:
