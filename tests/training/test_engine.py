@@ -227,8 +227,8 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so_once() -> None:
     train(modest, line(), replace(SETTINGS, augmentation=None))
     result = train(greedy, line(), replace(SETTINGS, augmentation=None))
     assert result.notes == [
-        "The memory of the cpu does not hold 12 spots at once, so 6 at a time are taken and their"
-        " gradients added up."
+        "The memory of the cpu holds 6 of a batch's 24 spots at once; the gradients of the parts"
+        " are added up."
     ]
     for key, value in modest.state_dict().items():
         torch.testing.assert_close(greedy.state_dict()[key], value, rtol=1e-4, atol=1e-6)
@@ -257,11 +257,30 @@ def test_a_batch_that_a_computer_has_no_room_for_is_cut_before_the_first_step(
     monkeypatch.setattr(memory, "room_bytes", lambda: 18 * a_spot)
     cut, notes = trained()
     assert notes == [
-        "The memory of the cpu does not hold 24 spots at once, so 12 at a time are taken and their"
-        " gradients added up."
+        "The memory of the cpu holds 12 of a batch's 24 spots at once; the gradients of the parts"
+        " are added up."
     ]
     assert {size for training, size in sizes if training} == {12}
     assert all(torch.isfinite(value).all() for value in cut.state_dict().values())
+
+
+def test_memory_that_runs_out_leaves_the_validation_loss_comparable() -> None:
+    sizes: list[int] = []
+    model = contrastive()
+    step = model.step
+
+    def greedy(batch: Batch) -> StepResult:
+        if model.training and len(batch.index) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.extend([] if model.training else [len(batch.index)])
+        return step(batch)
+
+    model.step = greedy  # type: ignore[method-assign]
+    settings = replace(SETTINGS, epochs=3, augmentation=None)
+    result = train(model, coloured(), settings, validation=coloured(7))
+    assert "6 at a time" in result.notes[0]  # a quarter of the 24
+    assert sizes[-3:] == [7, 7, 7]
+    assert [row["val_chance"] for row in result.history] == [pytest.approx(np.log(7))] * 3
 
 
 def test_memory_that_holds_no_batch_is_said() -> None:

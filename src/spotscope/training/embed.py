@@ -42,7 +42,9 @@ def embed_images(
         batch = torch.from_numpy(np.ascontiguousarray(pixels(start, stop))).to(device)
         return model.embed_images(to_images(batch))
 
-    return _embed_all(model, embed, n, device, batch_size, progress, "Embedding the patches")
+    low = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    with torch.autocast("cuda", torch.bfloat16, enabled=low):
+        return _embed_all(model, embed, n, device, batch_size, progress, "Embedding the patches")
 
 
 def embed_spots(
@@ -53,7 +55,10 @@ def embed_spots(
     batch_size: int = 1024,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Return the embeddings (N, d) of all `spots`, in their order, in evaluation mode."""
+    """Return the embeddings (N, d) of all `spots`, in their order, in evaluation mode.
+
+    In float32 on every device: places are found by these, and whole patches are not at stake.
+    """
 
     def embed(start: int, stop: int) -> Tensor:
         index = torch.arange(start, stop, device=device)
@@ -77,11 +82,9 @@ def _embed_all(
     progress = progress or Progress()
     model.eval().to(device)
     model.to(memory_format=torch.channels_last)
-    low = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     parts = []
     for start in range(0, n, batch_size):
         progress.report(start / n, message)
-        with torch.autocast("cuda", torch.bfloat16, enabled=low):
-            parts.append(embed(start, min(start + batch_size, n)).float().cpu())
+        parts.append(embed(start, min(start + batch_size, n)).float().cpu())
     model.cpu().to(memory_format=torch.contiguous_format)
     return torch.cat(parts).numpy()

@@ -16,11 +16,11 @@ from spotscope.errors import Cancelled, SpotScopeError
 from spotscope.training import memory
 from spotscope.training.augment import to_images
 from spotscope.training.data import Batches, Part, TrainingData, epoch_batches
-from spotscope.training.models import Batch, StepResult, Trainable
+from spotscope.training.figures import read_later, stacked
+from spotscope.training.models import Batch, Trainable
 from spotscope.training.state import RunState, cpu_copy, load_optimizer, write_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from spotscope.progress import Progress
@@ -108,10 +108,13 @@ class TrainingLoop(pl.LightningModule):
         assert self.validation is not None
         size = min(self.settings.batch_size, len(self.validation))
         rows = epoch_batches(self.validation.section, size, self.settings.seed, 0)
+        if not self.state.validation_splits:
+            most = max(1, size // self.model.smallest_batch)
+            self.state.validation_splits = min(self.state.splits, most)
         return self._batches(self.validation, rows)
 
     def _batches(self, data: TrainingData, rows: np.ndarray) -> Batches:
-        splits = self._n_parts if data is self.data else self.state.splits
+        splits = self._n_parts if data is self.data else self.state.validation_splits
         read = data.patches is not None and id(data) not in self.resident
         return Batches(data, rows, splits, read=read, ahead=self.device.type == "cuda")
 
@@ -213,12 +216,12 @@ class TrainingLoop(pl.LightningModule):
                 self._seed(number)
                 share = len(part.index) / total
                 result = self.model.step(self._on_device(self.data, part, augment=True))
-                found = self._values(result) * share
-                values = found if values is None else values + found
+                self._names, found = stacked(result)
+                values = found * share if values is None else values + found * share
                 last = number == len(parts) - 1
                 # Asked for before the last backward pass, so that reading it waits for the
                 # forward pass alone and the GPU is never idle.
-                read = _reader(values) if last else None
+                read = read_later(values) if last else None
                 with nullcontext() if last else no_sync():
                     self.manual_backward(result.loss * share)
         except torch.OutOfMemoryError:
@@ -244,14 +247,6 @@ class TrainingLoop(pl.LightningModule):
         assert not isinstance(optimizer, list)
         optimizer.step()
         optimizer.zero_grad()
-
-    def _values(self, result: StepResult) -> Tensor:
-        shown = {"loss": result.loss.detach()}
-        if result.chance is not None:
-            shown["chance"] = result.chance
-        shown |= result.values
-        self._names = list(shown)
-        return torch.stack([value.float() for value in shown.values()])
 
     def _seed(self, part: int) -> None:
         rank = self.trainer.global_rank
@@ -280,8 +275,8 @@ class TrainingLoop(pl.LightningModule):
             )
         self.state.splits *= 2
         note = (
-            f"The memory of the {self.device.type} does not hold {most} spots at once, so"
-            f" {-(-total // self._n_parts)} at a time are taken and their gradients added up."
+            f"The memory of the {self.device.type} holds {-(-total // self._n_parts)} of a batch's"
+            f" {total} spots at once; the gradients of the parts are added up."
         )
         if self.state.splits == 2:
             self.state.notes.append(note)
@@ -310,7 +305,8 @@ class TrainingLoop(pl.LightningModule):
         assert self.validation is not None
         for part in parts:
             result = self.model.step(self._on_device(self.validation, part, augment=False))
-            self._validated.append((len(part.index), self._values(result).tolist()))
+            self._names, values = stacked(result)
+            self._validated.append((len(part.index), values.tolist()))
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch: its figures, the best weights, early stopping, a state to resume."""
@@ -395,19 +391,3 @@ class TrainingLoop(pl.LightningModule):
 def finite(model: torch.nn.Module) -> bool:
     """Say whether every weight of `model` is a number."""
     return all(bool(p.isfinite().all()) for p in model.parameters())
-
-
-def _reader(values: Tensor) -> Callable[[], list[float]]:
-    """Start copying `values` off the device; the result waits for what was queued until now."""
-    if values.device.type != "cuda":
-        return values.tolist
-    host = torch.empty(values.shape, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    ready = torch.cuda.Event()
-    ready.record()
-
-    def read() -> list[float]:
-        ready.synchronize()
-        return host.tolist()
-
-    return read

@@ -34,6 +34,9 @@ class RunState:
         Epochs done, and batches done in the running one.
     splits
         Parts that a batch is cut into since memory ran out.
+    validation_splits
+        Parts that a validation batch is cut into, the same in all epochs: a contrastive loss
+        falls with its batch, and would seem to gain when memory runs out. 0 until it is known.
     sums, counted
         Of the running epoch's values, over `counted` batches.
     history
@@ -51,6 +54,7 @@ class RunState:
     epoch: int = 0
     batch: int = 0
     splits: int = 1
+    validation_splits: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     counted: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
