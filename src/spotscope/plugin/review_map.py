@@ -248,7 +248,9 @@ class ScoreBoard(QWidget):
 def _titled(run: SubtypeRun) -> str:
     """Say a run in a few words, its time first: that is what tells it from the others."""
     made = datetime.fromisoformat(run.created)
-    return f"{made.day} {made:%b %H:%M} · {run.title.split(', ')[0]}"
+    after = run.provenance.get("pretrained")
+    pair = f" after {after.upper()}" if after else ""
+    return f"{made.day} {made:%b %H:%M} · {run.title.split(', ')[0]}{pair}"
 
 
 def _slider(tip: str) -> QSlider:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spotscope.data.places import Grid
-    from spotscope.plugin.subtype_state import ToldPart
+    from spotscope.plugin.opened import OpenSection
+    from spotscope.plugin.subtype_state import Told, ToldPart
     from spotscope.plugin.workspace import Workspace
 
 Kind = Literal["uncertain", "disagreement", "suggested"]
@@ -233,23 +234,51 @@ class Review:
         return self.current
 
     def _find(self, kind: Kind) -> list[Target]:
-        """Return the places of a kind, best first; of spots where there are any."""
-        from spotscope.annotate.review import disagreements, uncertain_regions
+        """Return the places of a kind, best first."""
+        from spotscope.annotate.review import disagreements
 
         told, section = self._workspace.subtypes.told(), self._workspace.section
         if told is None or section is None:
             raise SpotScopeError("No subtypes were predicted here yet; learn them first.")
-        threshold = self._workspace.subtypes.settings.threshold
-        part = told.on_spots or told.on_grid
-        assert part is not None
         if kind == "uncertain":
-            found = uncertain_regions(part.map, threshold)
-        elif told.on_spots is None:
+            return self._uncertain(told, section)
+        if told.on_spots is None:
             raise SpotScopeError("A slide without spots has no annotated spots to compare with.")
-        else:
-            labels = labels_of(self._workspace, section).names
-            found = disagreements(part.map, labels, threshold)
-        return [self._target(kind, part, region.members) for region in found]
+        labels = labels_of(self._workspace, section).names
+        threshold = self._workspace.subtypes.settings.threshold
+        found = disagreements(told.on_spots.map, labels, threshold)
+        return [self._target(kind, told.on_spots, region.members) for region in found]
+
+    def _uncertain(self, told: Told, section: OpenSection) -> list[Target]:
+        """Return what is unsure, by its area: of the map, and of the spots that lie beside it.
+
+        Tissue between the spots counts from one spot's share on: less than that holds no spot
+        that a label could be learnt from, and is seen in the map.
+        """
+        from spotscope.annotate.review import uncertain_regions
+
+        threshold = self._workspace.subtypes.settings.threshold
+        parts = [part for part in (told.on_grid, told.on_spots) if part is not None]
+        unsure = [part for part in parts if (part.codes < 0).any()]
+        share = 1.0  # cells that a spot stands for
+        if told.on_grid is not None and section.n_spots:
+            share = section.spot_share_px / told.on_grid.grid.stride_px**2
+        found: list[tuple[float, Target]] = []
+        seen = np.zeros(section.n_spots, bool)
+        for part in unsure or parts[-1:]:  # where all is sure, the least certain spots
+            of_spots = part is told.on_spots
+            for region in uncertain_regions(part.map, threshold):
+                left = region.members[~seen[region.members]] if of_spots else region.members
+                if not len(left):
+                    continue
+                target = self._target("uncertain", part, left)
+                if not of_spots and not len(target.spots) and len(left) < share:
+                    continue
+                seen[target.spots] = True
+                weight = share * len(left) / len(region.members) if of_spots else 1.0
+                found.append((region.score * weight, target))
+        found.sort(key=lambda one: -one[0])
+        return [target for _, target in found]
 
     def _settled(self, target: Target) -> bool:
         """Whether labels that were given since have ended a disagreement."""
