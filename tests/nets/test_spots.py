@@ -47,6 +47,16 @@ def test_moving_the_section_leaves_the_embedding_and_moving_a_neighbour_changes_
     assert (net(values, offsets, present)[3] - before[3]).abs().max() > 1e-5
 
 
+def test_what_lies_above_is_told_from_what_lies_below_and_near_from_far(
+    inputs: tuple[torch.Tensor, ...],
+) -> None:
+    net = NeighbourTransformer(11).eval()
+    values, offsets, present = inputs
+    before = net(values, offsets, present)
+    for other in (-offsets, offsets.flip(2), 2 * offsets):
+        assert (net(values, other, present) - before).abs().max() > 1e-3
+
+
 def test_absent_and_reordered_neighbours_leave_no_trace(inputs: tuple[torch.Tensor, ...]) -> None:
     net = NeighbourTransformer(11).eval()
     values, offsets, present = (part.clone() for part in inputs)

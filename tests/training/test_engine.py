@@ -13,49 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny_training import coloured, contrastive
+from tiny_training import SETTINGS, Regressor, assert_same_weights, coloured, contrastive, line
 
 from spotscope.errors import Cancelled, SpotScopeError
-from spotscope.nets.counts import MLP
 from spotscope.nets.image import image_encoder
 from spotscope.progress import Progress, Step
 from spotscope.training import memory
-from spotscope.training.augment import Augmentation
-from spotscope.training.data import SpotTable, TrainingData, epoch_batches
+from spotscope.training.data import SpotTable, TrainingData
 from spotscope.training.engine import discard, train
 from spotscope.training.memory import bytes_a_spot
-from spotscope.training.models import Batch, ContrastiveModel, StepResult, Trainable
-from spotscope.training.settings import TrainingSettings
+from spotscope.training.models import Batch, ContrastiveModel, StepResult
 from spotscope.training.state import FILE
-
-SETTINGS = TrainingSettings(
-    epochs=3, batch_size=24, learning_rate=1e-2, augmentation=Augmentation(), device="cpu"
-)
-
-
-class Regressor(Trainable):
-    """A small network without images."""
-
-    def __init__(self, width: int = 3) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.network = MLP(width, 1, hidden=(8,), dropout=0)
-
-    def step(self, batch: Batch) -> StepResult:
-        x, y = batch.spot_inputs
-        return StepResult((self.network(x) - y).square().mean())
-
-
-def line(n: int = 96) -> TrainingData:
-    x = torch.randn(n, 3, generator=torch.Generator().manual_seed(1))
-    return TrainingData(SpotTable(x, x.sum(dim=1, keepdim=True)), np.arange(n) % 2)
-
-
-def assert_same_weights(first: torch.nn.Module, second: torch.nn.Module) -> None:
-    other = second.state_dict()
-    for key, value in first.state_dict().items():
-        assert torch.equal(value, other[key]), key
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +86,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from dataclasses import replace
-from tiny_training import coloured, contrastive
-from test_engine import SETTINGS
+from tiny_training import SETTINGS, coloured, contrastive
 from spotscope.progress import Progress
 from spotscope.training.engine import train
 settings = replace(SETTINGS, checkpoint_steps=1)
@@ -264,25 +231,6 @@ def test_a_batch_that_a_computer_has_no_room_for_is_cut_before_the_first_step(
     assert all(torch.isfinite(value).all() for value in cut.state_dict().values())
 
 
-def test_memory_that_runs_out_leaves_the_validation_loss_comparable() -> None:
-    sizes: list[int] = []
-    model = contrastive()
-    step = model.step
-
-    def greedy(batch: Batch) -> StepResult:
-        if model.training and len(batch.index) > 6:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        sizes.extend([] if model.training else [len(batch.index)])
-        return step(batch)
-
-    model.step = greedy  # type: ignore[method-assign]
-    settings = replace(SETTINGS, epochs=3, augmentation=None)
-    result = train(model, coloured(), settings, validation=coloured(7))
-    assert "6 at a time" in result.notes[0]  # a quarter of the 24
-    assert sizes[-3:] == [7, 7, 7]
-    assert [row["val_chance"] for row in result.history] == [pytest.approx(np.log(7))] * 3
-
-
 def test_memory_that_holds_no_batch_is_said() -> None:
     class Insatiable(Regressor):
         def step(self, batch: Batch) -> StepResult:
@@ -290,15 +238,6 @@ def test_memory_that_holds_no_batch_is_said() -> None:
 
     with pytest.raises(SpotScopeError, match="does not hold 2 spots at once; choose a smaller"):
         train(Insatiable(), line(), SETTINGS)
-
-
-def test_accumulated_batches_make_the_step_of_a_large_one() -> None:
-    large, small = Regressor(), Regressor()
-    settings = replace(SETTINGS, batch_size=32, augmentation=None)
-    train(large, line(), settings)
-    train(small, line(), replace(settings, batch_size=8, accumulate=4))
-    for key, value in large.state_dict().items():
-        torch.testing.assert_close(small.state_dict()[key], value, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_weights_before_it() -> None:
@@ -385,68 +324,6 @@ def test_patches_on_the_device_or_read_from_files_train_the_same(
     settings = replace(SETTINGS, resident=resident)
     train(model, coloured(), settings, validation=coloured(30, seed=9))
     assert_same_weights(model, unbroken[0])
-
-
-def test_several_devices_share_the_steps_and_end_with_the_same_weights(tmp_path: Path) -> None:
-    script = tmp_path / "several.py"
-    script.write_text(f"""
-import os, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import torch
-torch.set_num_threads(1)
-from dataclasses import replace
-from safetensors.torch import save_file
-from test_engine import SETTINGS, Regressor, line
-from spotscope.training.engine import train
-model = Regressor()
-train(model, line(), replace(SETTINGS, devices=2, batch_size=8, accumulate=2, augmentation=None))
-rank = os.environ.get("LOCAL_RANK", "0")
-save_file(model.state_dict(), {str(tmp_path)!r} + f"/{{rank}}.safetensors")
-""")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
-    # By hand: each takes every other batch of 8 x 2 spots, and their gradients are averaged.
-    model, data = Regressor(), line()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-3)
-    for epoch in range(SETTINGS.epochs):
-        rows = epoch_batches(data.section, 16, SETTINGS.seed, epoch)
-        for pair in zip(rows[0::2], rows[1::2], strict=True):
-            optimiser.zero_grad()
-            for row in pair:
-                index = torch.from_numpy(row.copy())
-                batch = Batch(index, None, (), data.spots.spot_inputs(index))
-                (model.step(batch).loss / 2).backward()
-            optimiser.step()
-    for key, value in model.state_dict().items():
-        assert torch.equal(first[key], second[key])
-        torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("resumed", [False, True])
-def test_mixed_precision_learns_keeps_full_weights_and_goes_on_where_it_was(
-    resumed: bool, tmp_path: Path
-) -> None:
-    settings = replace(SETTINGS, epochs=6, precision="bfloat16")
-    seen: set[torch.dtype] = set()
-    model = contrastive()
-    watch = model.image_encoder.convolve.register_forward_hook(
-        lambda module, _inputs, output: seen.add(output.dtype) if module.training else None
-    )
-    if resumed:
-        progress = Progress(lambda step: progress.cancel.set() if step.fraction > 0.5 else None)
-        with pytest.raises(Cancelled):
-            train(model, coloured(), settings, folder=tmp_path, progress=progress)
-        model = contrastive(seed=5)
-    result = train(model, coloured(), settings, folder=tmp_path)
-    watch.remove()
-    assert seen == {torch.bfloat16}
-    assert {value.dtype for value in model.parameters()} == {torch.float32}
-    assert result.learnt
-    assert result.epochs == 6
-    unbroken = contrastive()
-    assert train(unbroken, coloured(), settings).history == result.history
-    assert_same_weights(model, unbroken)
 
 
 def test_a_run_with_other_validation_spots_does_not_go_on_from_this_one(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ absent = ("anndata scanpy spatialdata zarr napari scvi pydantic dask tifffile op
 for name in absent:
     sys.modules[name] = None
 for name in ("nets.image nets.projection nets.spots nets.graph nets.gcn nets.hsic nets.counts"
-             " nets.contrastive nets.topk nets.retrieval training.settings training.augment"
-             " training.patches training.data training.models training.state training.engine"
-             " training.loop training.embed").split():
+             " nets.contrastive nets.topk nets.retrieval nets.glm training.settings"
+             " training.augment training.patches training.data training.models training.state"
+             " training.engine training.loop training.embed training.figures training.frozen"
+             " training.graphs training.classifier training.memory").split():
     importlib.import_module("spotscope." + name)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -7,11 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from spotscope.nets.contrastive import ContrastiveLoss
+from spotscope.nets.counts import MLP
 from spotscope.nets.projection import ProjectionHead
+from spotscope.training.augment import Augmentation
 from spotscope.training.data import SpotTable, TrainingData
 from spotscope.training.engine import seeded
-from spotscope.training.models import ContrastiveModel
+from spotscope.training.models import Batch, ContrastiveModel, StepResult, Trainable
 from spotscope.training.patches import PatchStore
+from spotscope.training.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(
+    epochs=3, batch_size=24, learning_rate=1e-2, augmentation=Augmentation(), device="cpu"
+)
 
 
 class Convolution(nn.Module):
@@ -45,3 +52,27 @@ def contrastive(seed: int = 0) -> ContrastiveModel:
             ProjectionHead(3, 16),
             ContrastiveLoss(normalise=True, temperature=0.1),
         )
+
+
+class Regressor(Trainable):
+    """A small network without images."""
+
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = MLP(width, 1, hidden=(8,), dropout=0)
+
+    def step(self, batch: Batch) -> StepResult:
+        x, y = batch.spot_inputs
+        return StepResult((self.network(x) - y).square().mean())
+
+
+def line(n: int = 96) -> TrainingData:
+    x = torch.randn(n, 3, generator=torch.Generator().manual_seed(1))
+    return TrainingData(SpotTable(x, x.sum(dim=1, keepdim=True)), np.arange(n) % 2)
+
+
+def assert_same_weights(first: torch.nn.Module, second: torch.nn.Module) -> None:
+    other = second.state_dict()
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, other[key]), key
