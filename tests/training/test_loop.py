@@ -13,6 +13,7 @@ from tiny_training import SETTINGS, Regressor, assert_same_weights, coloured, co
 
 from spotscope.errors import Cancelled
 from spotscope.progress import Progress
+from spotscope.training.augment import to_images
 from spotscope.training.data import epoch_batches
 from spotscope.training.engine import train
 from spotscope.training.loop import TrainingLoop
@@ -171,3 +172,53 @@ def test_mixed_precision_learns_keeps_full_weights_and_goes_on_where_it_was(
     unbroken = contrastive()
     assert train(unbroken, coloured(), settings).history == result.history
     assert_same_weights(model, unbroken)
+
+
+def test_validation_spots_are_seen_as_they_are() -> None:
+    seen: list[torch.Tensor] = []
+    model, checks = contrastive(), coloured(24, seed=9)
+    step = model.step
+
+    def look(batch: Batch) -> StepResult:
+        if not model.training and len(batch.index) == 24:
+            assert checks.patches is not None
+            plain = to_images(checks.patches.take(batch.index))
+            seen.append((batch.images - plain).abs().max())
+        return step(batch)
+
+    model.step = look  # type: ignore[method-assign]
+    train(model, coloured(), replace(SETTINGS, epochs=2), validation=checks)
+    assert seen == [0, 0]
+
+
+def test_a_run_broken_after_its_best_epoch_still_ends_with_that_epochs_weights(
+    tmp_path: Path,
+) -> None:
+    class Killed(Exception):
+        pass
+
+    class Worsens(Regressor):
+        """The validation loss is lowest in epoch 2."""
+
+        def __init__(self, killed_in: int = 0) -> None:
+            super().__init__()
+            self.killed_in = killed_in
+            self.register_buffer("checks", torch.zeros(()))
+
+        def step(self, batch: Batch) -> StepResult:
+            result = super().step(batch)
+            if self.training:
+                if self.killed_in and self.checks >= self.killed_in:
+                    raise Killed
+                return result
+            self.checks += 1
+            return StepResult(result.loss * 0 + (self.checks - 2).abs())
+
+    settings = replace(SETTINGS, epochs=6, checkpoint_steps=1)
+    whole, broken, again = Worsens(), Worsens(killed_in=4), Worsens()
+    train(whole, line(), settings, validation=line(20))
+    with pytest.raises(Killed):
+        train(broken, line(), settings, validation=line(20), folder=tmp_path)
+    result = train(again, line(), settings, validation=line(20), folder=tmp_path)
+    assert result.best_epoch == whole.checks == 2
+    assert_same_weights(again, whole)
