@@ -18,6 +18,7 @@ from spotscope.data.store import open_section, write_section
 from spotscope.errors import SpotScopeError
 from spotscope.plugin import docks
 from spotscope.plugin.annotate_dock import COMPARE, AnnotateDock
+from spotscope.plugin.annotation_table import AREA, NAME, SPOTS
 from spotscope.plugin.drawing import drawing_of, workspace_of
 from spotscope.plugin.opened import OpenSection
 from spotscope.plugin.script import show_section
@@ -279,6 +280,35 @@ def test_a_save_that_fails_is_said_and_can_be_tried_again(kept, qtbot, monkeypat
     dock.kept.save.click()
     qtbot.waitUntil(lambda: "saved into the section" in dock.kept.state.text())
     assert not dock.message.text
+
+
+def test_on_a_slide_alone_the_brush_draws_areas_that_grow_and_the_table_measures_them(
+    qtbot, viewer, bare_slide, monkeypatch
+):
+    monkeypatch.setattr("spotscope.plugin.annotation_tools._PIECE_S", 0.0)
+    dock = with_classes(qtbot, viewer, bare_slide)
+    use(dock, "brush")
+    dock.tools.width_um.setValue(200)
+    assert dock.tools.hint.text().startswith("Paint over tissue: its outline gets the class.")
+    along = [(800.0, 500.0 + 40 * step) for step in range(11)]
+    drag(viewer, along)
+    drag(viewer, [(400.0, 700.0), (800.0, 700.0)])  # crosses it
+    (region,) = dock.workspace.annotations.regions
+    wanted = 2 * 400 * 200 + np.pi * 100**2 * 1.5 - 100 * 200  # a T of two round strokes, µm²
+    assert region.area_px * 4 == pytest.approx(wanted, rel=0.02)
+    assert dock.table.isColumnHidden(SPOTS)
+    shown = [row for row in range(dock.table.rowCount()) if not dock.table.isRowHidden(row)]
+    assert [dock.table.item(row, NAME).text() for row in shown] == ["tumour", "stroma"]
+    assert dock.table.item(shown[0], AREA).text() == f"{wanted / 1e6:.2f}"
+    dock.kept.undo.click()  # all pieces of a stroke
+    assert dock.workspace.annotations.regions[0].area_px < 0.7 * region.area_px
+    drag(viewer, along, ("Shift",))
+    assert not dock.workspace.annotations.regions
+    dock.workspace.annotating.classes.choose(None)
+    dock.tools.buttons["lasso"].click()
+    drag(viewer, ROUND)
+    assert dock.message.text.startswith("Choose a class")
+    dock.workspace.annotating.release()
 
 
 def test_a_slide_alone_becomes_a_section_with_one_click_and_keeps_its_annotations(

@@ -214,7 +214,9 @@ class AnnotationDocument:
             group=group,
         )
 
-    def remove_regions(self, ids: Iterable[str], *, unlabel: bool = False) -> None:
+    def remove_regions(
+        self, ids: Iterable[str], *, unlabel: bool = False, group: str | None = None
+    ) -> None:
         """Remove regions; with `unlabel` the spots that still bear their class lose it."""
         chosen = set(ids)
         gone = [region for region in self.regions if region.id in chosen]
@@ -224,7 +226,7 @@ class AnnotationDocument:
             own = self._state.labels_of(self.annotator)
             spots = [s for s in np.flatnonzero(owner >= 0) if own[s] == gone[owner[s]].subtype]
             changes = self._relabel(np.asarray(spots, dtype=np.int64), None)
-        self._make("Remove regions", relabels=changes, removed=tuple(gone))
+        self._make("Remove regions", relabels=changes, removed=tuple(gone), group=group)
 
     def erase(
         self, spots: Iterable[int], area: shapely.Geometry | None, *, group: str | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
@@ -31,7 +30,7 @@ from spotscope.plugin.annotation_exchange import ClassFiles, Exchange
 from spotscope.plugin.annotation_footer import Footer
 from spotscope.plugin.annotation_keys import WindowKeys
 from spotscope.plugin.annotation_people import Annotator, Compare
-from spotscope.plugin.annotation_table import ClassTable
+from spotscope.plugin.annotation_table import ClassTable, Tally
 from spotscope.plugin.annotation_toolbar import ToolBar
 from spotscope.plugin.widgets import Dock, wrapped
 
@@ -211,17 +210,13 @@ class AnnotateDock(Dock):
     def _show_classes(self) -> None:
         opened, document = self.workspace.section, self.workspace.annotations
         assert opened is not None
-        spots = f"{opened.n_spots:,} spots" if opened.n_spots else "slide alone"
+        alone = "slide alone" if opened.section.store is None else "no spots"
+        spots = f"{opened.n_spots:,} spots" if opened.n_spots else alone
         self.title.setText(f"<b>{opened.name}</b> · patient {opened.section.patient} · {spots}")
         for widget in (self.tools, self.table, self.new, self.add, self.more, self.annotator):
             widget.setEnabled(document is not None and not document.read_only)
-        names, codes = opened.subtypes or ([], np.empty(0, np.intp))
-        counts = dict(
-            zip(names, np.bincount(codes[codes >= 0], minlength=len(names)).tolist(), strict=True)
-        )
-        share = opened.spot_share_px * opened.mpp_um**2 / 1e6 if opened.section.mpp_um else None
-        unlabelled = int((codes < 0).sum())
-        self.table.show_classes(self._annotating.classes.listed, counts, unlabelled, share)
+        tally = Tally.of_section(opened, self._annotating)
+        self.table.show_classes(self._annotating.classes.listed, tally)
 
     def _show_people(self, document: AnnotationDocument) -> None:
         self.annotator.update_from(document)

@@ -46,6 +46,11 @@ _DOES: dict[Tool | None, str] = {
     "grow": "Click on a spot: all that hang together with it and look alike get the class.",
     "erase": "Wipe over spots and outlines to take their class off.",
 }
+_DOES_ALONE: dict[Tool | None, str] = {
+    "lasso": "Draw around tissue: the outline gets the class. Shift erases instead.",
+    "brush": "Paint over tissue: its outline gets the class. Shift erases instead.",
+    "erase": "Wipe over outlines to take them off.",
+}
 _SELECTS = "No class is chosen: spots are only selected, and the next number key labels them."
 _COLUMNS = 4
 
@@ -156,11 +161,14 @@ class ToolBar(QWidget):
             return f"{spots} selected: press the number of a class, or click on it."
         if tool is None:
             return _DOES[None]
-        if chosen is None and tool in ("lasso", "polygon", "click", "grow"):
+        section = self._workspace.section
+        alone = section is not None and not section.n_spots
+        if chosen is None and tool in ("lasso", "polygon", "click", "grow") and not alone:
             return f"{_SELECTS} {_MOVES}"
-        if chosen is None and tool == "brush":
-            return "Choose a class below first."
-        return f"{_DOES[tool]} {_MOVES}"
+        if chosen is None and tool != "erase":
+            return "Choose a class below first, or add one."
+        does = (_DOES_ALONE if alone else _DOES).get(tool, _DOES[tool])
+        return f"{does} {_MOVES}"
 
     def _on_tool(self, tool: Tool | None) -> None:
         self.tool_chosen.emit(tool)

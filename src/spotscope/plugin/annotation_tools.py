@@ -14,6 +14,7 @@ import numpy as np
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.annotating import stroke
 from spotscope.plugin.annotation_layers import DARK, LIGHT, circle, circles
+from spotscope.plugin.annotation_strokes import between, draw_area, swept
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -238,7 +239,7 @@ class Tools:
         ring_px = simple if len(simple) >= 3 else ring_px
         if erases:
             annotating.erase_inside(ring_px)
-        elif annotating.classes.chosen is None:
+        elif annotating.classes.chosen is None and self._section.n_spots:
             annotating.select(annotating.spots_in(ring_px))
         else:
             annotating.draw(ring_px)
@@ -283,30 +284,36 @@ class Tools:
         group, colour = stroke(), self._colour(erases)
         radius = self._radius_px
         seen = np.zeros(section.n_spots, bool)
+        paints = not section.n_spots and not erases  # an area, where there are no spots
         waiting: list[NDArray[np.intp]] = []
         path = [self._place(event)]
         written = time.monotonic()
         while True:
             place = self._place(event)
-            found = section.spots_near(_between(path[-1], place, radius), radius)
+            found = section.spots_near(between(path[-1], place, radius), radius)
             found = found[~seen[found]]
             path.append(place)
+            if paints:
+                rings = [np.asarray(swept(path, radius).exterior.coords)[:, ::-1]]
+                self._drawing.annotations.sketch([(rings, colour or DARK)])
             if len(found):
                 seen[found] = True
                 waiting.append(found)
                 self._drawing.annotations.paint(found, None if erases else colour)
-            if waiting and time.monotonic() - written > _PIECE_S:
+            if time.monotonic() - written > _PIECE_S:
                 self._write(waiting, erases, group)
+                if paints:
+                    draw_area(annotating, swept(path, radius), group)
                 written = time.monotonic()
             yield
             if event.type != "mouse_move":
                 break
         self._write(waiting, erases, group)
         if erases:
-            import shapely
-
-            swept = shapely.LineString(np.array(path)[:, ::-1]).buffer(radius)
-            annotating.erase((), swept, group=group)
+            annotating.erase((), swept(path, radius), group=group)
+        elif paints:
+            self._drawing.annotations.sketch([])
+            draw_area(annotating, swept(path, radius), group)
 
     def _write(self, waiting: list[NDArray[np.intp]], erases: bool, group: str) -> None:
         if not waiting:
@@ -384,12 +391,3 @@ class Tools:
             act()
         except SpotScopeError as error:
             self._annotating.complained.emit(str(error))
-
-
-def _between(
-    start: tuple[float, float], end: tuple[float, float], radius_px: float
-) -> NDArray[np.float64]:
-    """Return places from start to end, so near one another that no spot falls between."""
-    length = float(np.hypot(*np.subtract(end, start)))
-    steps = int(np.ceil(length / max(radius_px / 2, 1e-6)))
-    return np.linspace(start, end, min(steps, 10_000) + 1)
