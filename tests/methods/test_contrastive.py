@@ -10,6 +10,7 @@ from spotscope.data.cohort import Cohort
 from spotscope.data.places import Places
 from spotscope.errors import SpotScopeError
 from spotscope.methods.base import get_method, load_method
+from spotscope.training.embed import embed_spots
 
 NAMES = ("clip", "bleep", "mclstexp")
 
@@ -56,6 +57,11 @@ def test_the_published_form_of_mclstexp_embeds_by_batch_and_survives_the_disk(
     train, test = split
     settings = _settings(paper_compat=True, epochs=2)
     method = get_method("mclstexp")(settings, encoder="stain").fit(train)
+    assert any("depends on which spots are embedded with it, 64" in n for n in method.notes)
+    table, known = method.spot_table(train), method.reference.embeddings.numpy()
+    for size, same in ((64, True), (65, False)):
+        made = embed_spots(method.model, table, batch_size=size)
+        assert np.allclose(made, known, atol=1e-5) == same
     method.save(tmp_path / "model")
     places = Places.on_spots(test.sections[0])
     np.testing.assert_allclose(

@@ -59,3 +59,14 @@ def test_more_stain_darkens_tissue_and_leaves_white_white() -> None:
     images = stained(pixels, 0.3, 0.0)
     torch.testing.assert_close(images[:, :, 1], torch.ones(50, 3, 2), atol=1e-5, rtol=0)
     assert images[:, :, 0].std(dim=0).min() > 0.005
+
+
+def test_pure_haematoxylin_stays_haematoxylin() -> None:
+    torch.manual_seed(3)
+    stain = torch.tensor([0.650, 0.704, 0.286])
+    pixels = ((-0.8 * stain).exp() * 256 - 1).round().to(torch.uint8).expand(20, 2, 2, 3)
+    images = stained(pixels, 0.3, 0.0)
+    density = -((images[:, :, 0, 0] * 255 + 1) / 256).log()
+    amount = density / stain
+    np.testing.assert_allclose(amount / amount.mean(dim=1, keepdim=True), 1, atol=0.03)
+    assert amount.mean(dim=1).std() > 0.05  # more of it, or less

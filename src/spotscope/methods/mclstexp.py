@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spotscope.data.cohort import Cohort
     from spotscope.methods.base import MethodSettings
     from spotscope.nets.contrastive import ContrastiveLoss
+    from spotscope.progress import Progress
     from spotscope.training.data import SpotTable
 
 
@@ -58,6 +59,16 @@ class MclstexpMethod(ContrastiveMethod):
     Settings: ClassVar[type[MethodSettings]] = MclstexpSettings
     settings: MclstexpSettings
     trunk: ClassVar[str] = "densenet121"
+
+    def learn(self, cohort: Cohort, validation: Cohort | None, progress: Progress) -> None:
+        """Train as the others do; warn of what the published attention means."""
+        super().learn(cohort, validation, progress)
+        if self.settings.paper_compat:
+            self.notes.append(
+                "As published, a reference spot's embedding depends on which spots are embedded"
+                f" with it, {self.settings.batch_size} in a row; only the same sections in the"
+                " same order give the same predictions."
+            )
 
     def spot_table(self, cohort: Cohort) -> SpotTable:
         """Return expression with the neighbours on the tissue, or with array positions."""
