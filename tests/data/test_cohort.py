@@ -133,6 +133,15 @@ def test_sections_without_a_shared_gene_give_a_sentence():
         choose_panel(strangers, PanelSettings())
 
 
+def test_markers_join_the_most_variable_genes_once_each():
+    train = cohort()
+    first = rank_genes(train, "variance")[0]
+    last = rank_genes(train, "variance")[-1]
+    settings = PanelSettings(n_genes=1, markers=[last, first, "ERBB2"])
+    assert choose_panel(train, settings) == [first, last]
+    assert unknown_markers(train, settings) == ["ERBB2"]
+
+
 def test_marker_lists_report_unknown_names_and_refuse_when_all_are(tmp_path):
     train = cohort()
     settings = PanelSettings(kind="markers", markers=["G3", "ERBB2", " G1", "G3"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spotscope.data.places import Places
-from spotscope.data.prediction import Prediction, protocol_of
+from spotscope.data.prediction import Prediction, made_with, protocol_of
 from spotscope.errors import SpotScopeError
 
 SECTION = SimpleNamespace(name="S1", patient="P1")
@@ -40,3 +40,16 @@ def test_shapes_that_do_not_match_the_places_are_refused():
 def test_the_protocol_tells_new_patients_from_known_ones(sections, patients, said):
     provenance = {"training_sections": sections, "training_patients": patients}
     assert protocol_of(provenance, SECTION) == said
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ("stain", "Ridge on stain"),
+        ("timm:resnet18", "Ridge on timm:resnet18"),
+        ("local:/a/b/mobilenet_v2.safetensors#torchvision:mobilenet_v2", "Ridge on mobilenet_v2"),
+        (None, "Ridge"),
+    ],
+)
+def test_of_an_encoder_in_a_file_the_name_is_said_and_not_the_path(encoder, said):
+    assert made_with({"title": "Ridge", "method": "ridge", "encoder": encoder}) == said

@@ -254,3 +254,9 @@ def test_a_broken_package_does_not_take_the_other_methods_down(tmp_path, monkeyp
         found = methods()
     assert "ridge" in found
     assert "broken" not in found
+
+
+def test_markers_that_are_not_measured_everywhere_are_noted(cohort):
+    model = MeanMethod({"panel": {"n_genes": 8, "markers": ["NOGENE"]}}).fit(cohort)
+    assert len(model.genes) == 8
+    assert any("measure NOGENE" in note for note in model.provenance.notes)

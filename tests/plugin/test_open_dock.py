@@ -6,8 +6,9 @@ from PIL import Image
 from qtpy.QtCore import QSize
 
 from spotscope.plugin.drawing import workspace_of
-from spotscope.plugin.open_dock import OpenDock, in_fields
+from spotscope.plugin.open_dock import OpenDock
 from spotscope.plugin.preview import ScaleChoice, draw_preview
+from spotscope.plugin.words import in_fields, in_window
 from spotscope.slide.mpp import MppSource
 
 
@@ -75,6 +76,14 @@ def test_sentences_name_the_fields_and_not_the_options():
     assert (
         said == "Nothing states it; give it in the field below, or the slide in the field Slide."
     )
+
+
+def test_elsewhere_sentences_name_what_the_window_has():
+    assert (
+        in_window("No scale; import it again with --mpp.") == "No scale; import it again in Open."
+    )
+    said = "import one of them again under another name, with --name."
+    assert in_window(said) == "import one of them again under another name."
 
 
 def test_the_user_chooses_between_sources_or_enters_a_scale(qtbot):

@@ -121,6 +121,40 @@ def test_a_run_predicts_and_shows_what_it_made(qtbot, dock, viewer, fresh, predi
     assert dock.start.isEnabled()
 
 
+def test_a_chosen_gene_that_is_not_predicted_is_said(
+    qtbot, dock, viewer, fresh, predict, monkeypatch
+):
+    monkeypatch.setattr(
+        "spotscope.jobs.predicting.predict_section",
+        lambda _, section, **__: predict(section, "made"),
+    )
+    workspace = workspace_of(viewer)
+    workspace.show_gene("GENE30")
+    dock.start.click()
+    qtbot.waitUntil(lambda: not dock.job_bar.running, timeout=20_000)
+    assert "GENE30 is not among the genes that the model predicts" in dock.message.text
+    assert workspace.view == "predicted"
+
+
+def test_time_and_memory_are_measured_while_the_dock_is_seen(qtbot, dock, monkeypatch):
+    from spotscope.jobs.estimating import Estimate
+
+    asked = []
+
+    def estimate(plan, progress):
+        asked.append(plan.stride_um)
+        return Estimate(602, 602, 120.0, 2.5e9)
+
+    monkeypatch.setattr(dock.estimator, "_work", estimate)
+    dock.on_grid.setChecked(False)
+    qtbot.wait(700)
+    assert not asked
+    dock.show()
+    qtbot.waitUntil(lambda: "2.5 GB of memory" in dock.said.text(), timeout=5000)
+    assert "Takes about 2 min" in dock.said.text()
+    assert asked == [None]
+
+
 def test_an_error_is_shown_in_place_with_details(qtbot, dock, monkeypatch):
     def run(*_, **__):
         raise SpotScopeError("The disk is full.")

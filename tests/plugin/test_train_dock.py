@@ -238,3 +238,46 @@ def test_a_method_without_curves_shows_no_empty_plots(qtbot, dock, monkeypatch):
 def test_a_store_without_spots_is_refused_in_a_sentence(dock, tmp_path):
     with pytest.raises(SpotScopeError, match="no section with spots"):
         dock.page.add_section(tmp_path)
+
+
+def test_two_sections_of_one_name_are_not_trained_on_together(dock, tmp_path):
+    from spotscope.plugin.train_page import Listed
+
+    dock.page.sections.add(Listed(tmp_path / "copy" / "C3.zarr", "C3", "A", 602), tmp_path)
+    assert not dock.start.isEnabled()
+    assert dock.start.toolTip().startswith("Two of the chosen sections are called C3; ")
+
+
+def test_what_was_marked_stands_when_another_section_is_looked_at(dock, c3):
+    dock.page.sections.choose(["C2"])
+    dock.workspace.activate(dock.workspace.sections[0])
+    assert [one.name for one in dock.page.sections.chosen()] == ["C2"]
+
+
+def test_an_error_about_other_choices_is_taken_back(qtbot, dock, monkeypatch):
+    def train(*_, **__):
+        raise SpotScopeError("The disk is full.")
+
+    monkeypatch.setattr("spotscope.jobs.training.train_model", train)
+    dock.start.click()
+    finished(qtbot, dock)
+    assert dock.message.text == "The disk is full."
+    dock.page.method.setCurrentIndex(1)
+    assert dock.message.text == ""
+
+
+def test_the_settings_hold_one_form_however_often_the_method_changes(qtbot, dock):
+    from spotscope.plugin.forms import SettingsForm
+
+    for place in (1, 0, 1, 0):
+        dock.page.method.setCurrentIndex(place)
+    qtbot.waitUntil(lambda: len(dock.page.findChildren(SettingsForm)) == 1, timeout=2000)
+
+
+def test_weights_in_a_file_are_chosen_by_mouse(dock, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    chosen = "/weights/mobilenet_v2.safetensors"
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (chosen, ""))
+    dock.page.weights.click()
+    assert dock.page.plan().encoder == f"local:{chosen}"

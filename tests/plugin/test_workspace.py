@@ -141,3 +141,15 @@ def test_the_correlation_is_that_of_numpy(c2):
     run = c2.runs[0]
     wanted = np.corrcoef(c2.measured("ERBB2"), c2.predicted(run, "ERBB2"))[0, 1]
     assert c2.correlation(run, "ERBB2") == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_view_that_a_section_lacks_comes_back_with_one_that_has_it(workspace, c2, c3):
+    workspace.show_gene("ERBB2", "error")
+    workspace.add(c3)
+    assert workspace.view == "measured"
+    workspace.activate(c2)
+    assert workspace.view == "error"
+    workspace.activate(c3)
+    workspace.show("measured")
+    workspace.activate(c2)
+    assert workspace.view == "measured"

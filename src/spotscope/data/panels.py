@@ -34,7 +34,9 @@ class PanelSettings(BaseModel):
         1000, ge=1, title="Number of genes", description="For 'variance' and 'mean'."
     )
     markers: list[str] = Field(
-        default_factory=list, title="Markers", description="Gene names, for 'markers'."
+        default_factory=list,
+        title="Markers",
+        description="Gene names: the panel with 'markers', more genes with the first two.",
     )
     file: Path | None = Field(
         None,
@@ -60,7 +62,9 @@ def choose_panel(cohort: Cohort, settings: PanelSettings) -> list[str]:
                 "The gene panel is empty, because the sections share no gene that varies; check"
                 " that they name genes alike (symbols or Ensembl numbers)."
             )
-        return panel
+        unknown = set(unknown_markers(cohort, settings))
+        further = [gene for gene in _names(settings.markers) if gene not in unknown]
+        return list(dict.fromkeys([*panel, *further]))
     asked = named_genes(settings)
     unknown = set(unknown_markers(cohort, settings))
     panel = [gene for gene in asked if gene not in unknown]
@@ -74,10 +78,11 @@ def choose_panel(cohort: Cohort, settings: PanelSettings) -> list[str]:
 
 def unknown_markers(cohort: Cohort, settings: PanelSettings) -> list[str]:
     """Return the genes of a marker list or file that not all sections measure, for a report."""
-    if settings.kind not in ("markers", "file"):
-        return []
-    known = set(cohort.genes)
-    return [gene for gene in named_genes(settings) if gene not in known]
+    asked = _names(settings.markers)
+    if settings.kind in ("markers", "file"):
+        asked = named_genes(settings)
+    known = set(cohort.genes) if asked else set()
+    return [gene for gene in asked if gene not in known]
 
 
 def named_genes(settings: PanelSettings) -> list[str]:
@@ -104,11 +109,15 @@ def named_genes(settings: PanelSettings) -> list[str]:
             if not line.startswith("#")
         ]
     else:
-        names = [name.strip() for name in settings.markers]
-    names = list(dict.fromkeys(name for name in names if name))
+        names = settings.markers
+    names = _names(names)
     if not names:
         raise SpotScopeError("The gene panel is empty; name at least one gene.")
     return names
+
+
+def _names(entered: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in entered if name.strip()))
 
 
 def rank_genes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -83,6 +84,18 @@ def protocol_of(provenance: dict[str, Any], section: Section) -> Protocol:
     if section.patient in provenance.get("training_patients", ()):
         return "held-out section"
     return "held-out patient"
+
+
+def made_with(provenance: dict[str, Any]) -> str:
+    """Say method and encoder in a few words; of an encoder in a file, the file's name alone."""
+    method, encoder = (
+        provenance.get("title") or provenance.get("method"),
+        provenance.get("encoder"),
+    )
+    kind, _, path = str(encoder or "").partition(":")
+    if kind in ("local", "features"):
+        encoder = PurePath(path.partition("#")[0]).stem
+    return " on ".join(str(part) for part in (method, encoder) if part)
 
 
 def flattery(protocol: str, section: Section) -> str | None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spotscope.data.places import Grid
-from spotscope.data.prediction import protocol_of
+from spotscope.data.prediction import made_with, protocol_of
 from spotscope.data.run_elements import (
     ARRAYS,
     ATTRIBUTE,
@@ -296,14 +296,9 @@ def _about(
         }
     now = datetime.now().astimezone()
     said = first.provenance
-    made_with = " on ".join(
-        str(part)
-        for part in (said.get("title") or said.get("method"), said.get("encoder"))
-        if part
-    )
     return {
         "run": run_id,
-        "title": f"{made_with or run_id}, {now.day} {now:%b %Y %H:%M}",
+        "title": f"{made_with(said) or run_id}, {now.day} {now:%b %Y %H:%M}",
         "created": now.isoformat(timespec="seconds"),
         "genes": first.genes,
         "protocol": protocol_of(said, section),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from spotscope.data.panels import PanelSettings, choose_panel
+from spotscope.data.panels import PanelSettings, choose_panel, unknown_markers
 from spotscope.data.prediction import Prediction
+from spotscope.data.section import some
 from spotscope.encoders.base import Encoder, get_encoder
 from spotscope.errors import SpotScopeError
 from spotscope.files import write_json, written_beside
@@ -176,6 +177,11 @@ class Method(ABC):
         self.scores, self.notes = {}, []
         self.provenance = self._provenance(cohort)
         self.learn(cohort, validation, progress or Progress())
+        if unknown := unknown_markers(cohort, self.settings.panel):
+            self.notes.append(
+                f"Not all sections measure {some(unknown)}, so the model does not predict"
+                f" {'it' if len(unknown) == 1 else 'them'}."
+            )
         known = set(cohort.patients) & set(validation.patients) if validation is not None else ()
         if known:
             self.notes.append(

@@ -153,14 +153,15 @@ class ModelPage(QWidget):
     def _say(self) -> None:
         record = self.record
         self.about.setText("" if record is None else self._about(record))
+        self.about.setToolTip("" if record is None else str(record.get("encoder") or ""))
         self.about.setVisible(record is not None)
 
     def _about(self, record: dict[str, Any]) -> str:
-        from spotscope.data.prediction import protocol_of
+        from spotscope.data.prediction import made_with, protocol_of
 
-        encoder, patients = record.get("encoder"), record.get("training_patients", [])
+        patients = record.get("training_patients", [])
         lines = [
-            str(record.get("title") or record["method"]) + (f" on {encoder}" if encoder else ""),
+            made_with(record),
             f"Trained on {', '.join(record.get('training_sections', []))}"
             f" (patient{'s' * (len(patients) != 1)} {', '.join(patients)})",
         ]
@@ -182,16 +183,13 @@ class ModelPage(QWidget):
 
 
 def _name(record: dict[str, Any]) -> str:
-    """Say a model in a few words: method, how many sections, and when it was made."""
-    count = len(record.get("training_sections", []))
-    parts = [str(record.get("title") or record["method"])]
-    parts.append(f"{count} sections" if count != 1 else "1 section")
+    """Say a model in a few words: method, and when it was made."""
+    title = str(record.get("title") or record["method"])
     try:
         made = datetime.fromisoformat(str(record.get("created")))
-        parts.append(f"{made.astimezone():%d %b %H:%M}")
     except ValueError:  # of another program
-        pass
-    return " · ".join(parts)
+        return title
+    return f"{title} · {made.astimezone():%d %b %H:%M}"
 
 
 def let_shrink(box: QComboBox) -> None:

@@ -20,15 +20,16 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from spotscope.errors import SpotScopeError
 from spotscope.plugin.preview import PreviewPicture, ScaleChoice
 from spotscope.plugin.start import StartPanel
-from spotscope.plugin.widgets import Dock, wrapped
+from spotscope.plugin.widgets import Dock, folding, wrapped
+from spotscope.plugin.words import in_fields
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from superqt import QCollapsible
 
     from spotscope.data.importing import ImportPreview
     from spotscope.plugin.opened import OpenSection
@@ -38,17 +39,6 @@ _EXTRA = {
     "image": ("Slide", "The H&E picture, when it does not lie with the counts"),
     "spots": ("Spots", "The positions of the spots, when they do not lie with the counts"),
     "labels": ("Labels", "A table of subtypes by spot"),
-}
-# The sentences of the import name options of the command line; here they are fields.
-_FIELDS = {
-    "--image": "the field Slide",
-    "--spots": "the field Spots",
-    "--labels": "the field Labels",
-    "--mpp": "the field below",
-    "--patient": "the field Patient",
-    "--name": "the field Name",
-    "--out": "the field Store",
-    "--link": "the box Leave the slide",
 }
 
 
@@ -158,7 +148,7 @@ class OpenDock(Dock):
         self.store.textChanged.connect(lambda _: self._check())
 
     def _build_extra(self) -> QCollapsible:
-        more = QCollapsible("More files")
+        more = folding("More files")
         content = QWidget()
         form = QFormLayout(content)
         form.setContentsMargins(0, 0, 0, 0)
@@ -240,6 +230,8 @@ class OpenDock(Dock):
         for widget in (self.picture, self.found, self.scale):
             widget.show()
         self.as_is.setVisible(not preview.n_spots)
+        if not any(self._files().values()):
+            self.more.collapse(animate=False)
         self._check()
 
     def _check(self) -> None:
@@ -323,13 +315,6 @@ class OpenDock(Dock):
         if path:
             line.setText(path)
             self._look()
-
-
-def in_fields(sentence: str) -> str:
-    """Name the dock's fields where a sentence names the command line's options."""
-    for option, field in _FIELDS.items():
-        sentence = sentence.replace(f"with {option}", f"in {field}").replace(option, field)
-    return sentence
 
 
 def _free(store: Path) -> Path:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QPushButton
 
 from spotscope.plugin.docks import open_dock
+from spotscope.plugin.estimator import Estimator, said_to_take
 from spotscope.plugin.model_pages import ModelPage, Plan
 from spotscope.plugin.pace import learn_pace, seconds_for
 from spotscope.plugin.running import duration
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
+    from spotscope.jobs.estimating import Estimate
     from spotscope.plugin.opened import OpenSection
     from spotscope.progress import Progress
 
@@ -36,6 +38,15 @@ class Made:
     store: Path
     run_id: str
     seconds: float
+
+
+class Asked(NamedTuple):
+    """What is about to be predicted, for the estimate of time and memory."""
+
+    model: Path
+    section: OpenSection
+    stride_um: float | None
+    said: str
 
 
 class PredictDock(Dock):
@@ -71,6 +82,10 @@ class PredictDock(Dock):
             signal.connect(self._say_plan)
         self.start.clicked.connect(self._on_start)
         self.workspace.predict_asked.connect(self._on_asked)
+        self.estimator = Estimator(_estimated, self)
+        self.estimator.found.connect(
+            lambda asked, found: self.said.setText(f"{asked.said} {said_to_take(found)}")
+        )
         self.begin()
 
     def update_from(self, what: frozenset[str]) -> None:
@@ -109,17 +124,22 @@ class PredictDock(Dock):
             reason = "The slide's micrometres per pixel are unknown; import it and enter them."
         self.start.setEnabled(reason is None)
         self.start.setToolTip(reason or "")
-        if plan.why_not:
-            self.said.setText(plan.why_not)
+        if plan.why_not or plan.model is None:
+            self.estimator.stop()
+            self.said.setText(plan.why_not or "")
             return
         cells = self._cells(section)
         places = [f"{section.n_spots:,} spots"] if section.section.has_spots else []
         places += [f"about {cells:,} places on the tissue"] if cells else []
         seconds = seconds_for(plan.encoder, _places(section, cells))
-        self.said.setText(
-            f"{plan.said} predicts {section.name} on {' and '.join(places)}. Takes"
-            f" {duration(seconds)}; what was done before is reused."
-        )
+        said = f"{plan.said} predicts {section.name} on {' and '.join(places)}."
+        # A guess from other runs, until the estimate comes.
+        self.said.setText(f"{said} Takes {duration(seconds)}; what was done before is reused.")
+        if reason is None:
+            stride = self.stride.value() if self.on_grid.isChecked() else None
+            self.estimator.ask(Asked(plan.model, section, stride, said))
+        else:
+            self.estimator.stop()
 
     def _cells(self, section: OpenSection) -> int:
         """Estimate how many places a map has: spots cover the tissue, as a rule."""
@@ -145,7 +165,7 @@ class PredictDock(Dock):
         section, plan = self.workspace.section, self.plan()
         if section is None or plan.model is None:
             return
-        model = plan.model
+        model, wanted = plan.model, self.workspace.gene
         stride = self.stride.value() if self.on_grid.isChecked() else None
         on_grid = self.on_grid.isChecked()
         out = None if section.section.store else section.path.with_suffix(".zarr")
@@ -166,12 +186,12 @@ class PredictDock(Dock):
             return Made(section, store, run_id, time.monotonic() - began)
 
         job = self.run_job(
-            f"Predicting {section.name}", work, lambda made: self._on_made(made, plan)
+            f"Predicting {section.name}", work, lambda made: self._on_made(made, plan, wanted)
         )
         job.ended.connect(self._say_plan)
         self._say_plan()
 
-    def _on_made(self, made: Made, plan: Plan) -> None:
+    def _on_made(self, made: Made, plan: Plan, wanted: str | None) -> None:
         from spotscope.plugin.annotation_store import exchange
         from spotscope.plugin.reader import load
 
@@ -181,15 +201,32 @@ class PredictDock(Dock):
         self.workspace.refresh_runs(show=made.run_id, opened=opened)
         run = opened.run(made.run_id)
         assert run is not None
-        if self.workspace.section is opened:
-            gene = self.workspace.gene if self.workspace.gene in run.genes else run.genes[0]
-            self.workspace.show_gene(gene, "predicted")
-        self.message.say(
+        said = (
             f"Predicted {len(run.genes):,} genes of {opened.name} in {duration(made.seconds)}"
             f" ({run.protocol}); the prediction is in {made.store.name}."
         )
+        if self.workspace.section is opened:
+            gene = next((one for one in (self.workspace.gene, wanted) if one in run.genes), None)
+            if gene is None and wanted is not None:
+                said += (
+                    f" {wanted} is not among the genes that the model predicts, so"
+                    f" {run.genes[0]} is drawn; name {wanted} under Markers in Train to have it"
+                    " predicted."
+                )
+            self.workspace.show_gene(gene or run.genes[0], "predicted")
+        self.message.say(said)
         cells = int(run.grid.mask.sum()) if run.grid is not None else 0
         learn_pace(plan.encoder, _places(opened, cells), made.seconds)
+
+
+def _estimated(asked: Asked, progress: Progress) -> Estimate:
+    from spotscope.jobs.estimating import estimate_prediction
+    from spotscope.methods.base import load_method
+
+    method = load_method(asked.model)
+    progress.report(0.5)
+    on_grid = asked.stride_um is not None
+    return estimate_prediction(method, asked.section.section, asked.stride_um, on_grid)
 
 
 def _places(section: OpenSection, cells: int) -> int:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.compat import isalive
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QSplitter,
     QTableView,
     QToolButton,
@@ -26,7 +25,7 @@ from spotscope.plugin.colours import UNIT
 from spotscope.plugin.docks import give_height
 from spotscope.plugin.plots import colour_plots, make_plot
 from spotscope.plugin.region_marks import RegionMarks, averages, said
-from spotscope.plugin.widgets import Dock, two_decimals
+from spotscope.plugin.widgets import Dock, two_decimals, wrapped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -165,7 +164,7 @@ class QualityDock(Dock):
         self.fold.setCheckable(True)
         self.fold.setAutoRaise(True)
         self.fold.toggled.connect(self._on_fold)
-        self.summary = QLabel()
+        self.summary = wrapped("")
         head = QHBoxLayout()
         head.addWidget(self.fold)
         head.addWidget(self.summary, 1)
@@ -246,11 +245,12 @@ class QualityDock(Dock):
             if quality is None and self._pending != key:
                 self._pending = key
                 self.summary.setText("Scoring the prediction …")
-                self.run_job(
+                job = self.run_job(
                     "Scoring the prediction",
                     lambda progress: (key, score(section, run, progress)),
                     self._on_scored,
                 )
+                job.ended.connect(self._fit)
         self.model.show(quality)
         self._fit()
         if quality is not None:
@@ -354,8 +354,16 @@ class QualityDock(Dock):
         opens = shown and self.split.isHidden()
         self.fold.setVisible(filled)
         self.split.setVisible(shown)
-        self.setMaximumHeight(_ANY_HEIGHT if shown else _FOLDED_HEIGHT_PX)
+        folded = (
+            _FOLDED_HEIGHT_PX + self.job_bar.isVisibleTo(self) * self.job_bar.sizeHint().height()
+        )
+        self.setMaximumHeight(_ANY_HEIGHT if shown else folded)
         if opens:
+            # Once the frame knows that it may be higher, or it keeps the height of the folded one.
+            QTimer.singleShot(0, self._give_height)
+
+    def _give_height(self) -> None:
+        if isalive(self) and self.split.isVisible():
             give_height(self)
 
     def _is_low(self) -> bool:

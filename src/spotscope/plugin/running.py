@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from spotscope.errors import Cancelled, SpotScopeError
+from spotscope.plugin.words import in_window
 from spotscope.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _Task:
             return _STOPPED
         except SpotScopeError as error:
             log.info("%s: %s", self._title, error)
-            return Failure(str(error), traceback.format_exc())
+            return Failure(in_window(str(error)), traceback.format_exc())
         except Exception as error:
             log.exception("%s failed", self._title)
             sentence = (

@@ -41,17 +41,26 @@ class SectionTree(QTreeWidget):
             " { border: 1px solid #8a919e; }"
         )
         self._validate: dict[str, QCheckBox] = {}
-        self.itemChanged.connect(lambda *_: self.edited.emit())
+        self._touched = False
+        self.itemChanged.connect(self._on_touched)
 
     def show_sections(
         self, sections: Collection[Listed], active: Path, chosen: Collection[Path]
     ) -> None:
-        """List sections afresh, those of `chosen` marked to train on."""
+        """List sections afresh, those of `chosen` marked to train on.
+
+        What the user has marked stands, whichever section is looked at meanwhile.
+        """
+        held = {patient for patient, box in self._validate.items() if box.isChecked()}
+        if self._touched:
+            chosen = {one.path for one in self.chosen()}
         before = self.blockSignals(True)
         self.clear()
         self._validate.clear()
         for one in sections:
             self._list(one, active, one.path in chosen)
+        for patient in held & set(self._validate):
+            self._validate[patient].setChecked(True)
         self.blockSignals(before)
         self.edited.emit()
 
@@ -60,7 +69,7 @@ class SectionTree(QTreeWidget):
         before = self.blockSignals(True)
         self._list(section, active, True)
         self.blockSignals(before)
-        self.edited.emit()
+        self._on_touched()
 
     def chosen(self) -> list[Listed]:
         """Return the sections to train on."""
@@ -90,11 +99,12 @@ class SectionTree(QTreeWidget):
         return [one.child(row) for one in self._patients() for row in range(one.childCount())]
 
     def _list(self, section: Listed, active: Path, chosen: bool) -> None:
-        if any(
-            item.data(0, Qt.ItemDataRole.UserRole).path == section.path for item in self._items()
-        ):
+        known = [item.data(0, Qt.ItemDataRole.UserRole) for item in self._items()]
+        if any(one.path == section.path for one in known):
             return
         said = f"{section.name} · {section.n_spots:,} spots"
+        if any(one.name == section.name for one in known):
+            said += f" · in {section.path.parent.name}"
         item = QTreeWidgetItem([said + "  (the one shown)" * (section.path == active)])
         item.setData(0, Qt.ItemDataRole.UserRole, section)
         item.setToolTip(0, str(section.path))
@@ -128,4 +138,8 @@ class SectionTree(QTreeWidget):
                 item.setCheckState(0, _UNCHECKED)
             item.setDisabled(on)
         self.blockSignals(before)
+        self._on_touched()
+
+    def _on_touched(self, *_: object) -> None:
+        self._touched = True
         self.edited.emit()

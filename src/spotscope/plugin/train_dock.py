@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
@@ -22,8 +22,9 @@ from qtpy.QtWidgets import (
 
 from spotscope.plugin.curves import Curves
 from spotscope.plugin.docks import open_dock
+from spotscope.plugin.estimator import Estimator, said_to_take
 from spotscope.plugin.plots import colour_plots, make_plot
-from spotscope.plugin.running import Job, duration
+from spotscope.plugin.running import duration
 from spotscope.plugin.train_page import TrainPage
 from spotscope.plugin.widgets import Dock, wrapped
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from spotscope.plugin.train_page import TrainPlan
     from spotscope.progress import Progress, Step
 
-_PAUSE_MS = 500
 _LOSS, _HELD, _CHANCE, _FIVE = "#56b4e9", "#e69f00", "#999999", "#009e73"
 _BY_NAME = {"loss": _LOSS, "val_loss": _HELD, "top1": _LOSS, "top5": _FIVE}
 
@@ -56,7 +56,6 @@ class TrainDock(Dock):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__(napari_viewer, "Open a section to train a model on it or on others.")
         self._loading = False
-        self._estimating: Job | None = None
         self._stopped: TrainPlan | None = None
         self.page = TrainPage()
         self.board = CurveBoard(self.viewer)
@@ -78,11 +77,17 @@ class TrainDock(Dock):
         self.footer.addLayout(buttons)
         self.footer.addWidget(self.job_bar)
         self.footer.addWidget(self.message)
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(_PAUSE_MS)
-        self._pause.timeout.connect(self._estimate)
-        self.page.edited.connect(self._say_plan)
+        self.estimator = Estimator(_estimated, self.page)
+        self.estimator.started.connect(
+            lambda plan: self.said.setText(f"{plan.said}. Working out how long it takes …")
+        )
+        self.estimator.found.connect(
+            lambda plan, found: self.said.setText(f"{plan.said}. {said_to_take(found)}")
+        )
+        self.estimator.failed.connect(
+            lambda plan, sentence: self.said.setText(f"{plan.said}. {sentence}")
+        )
+        self.page.edited.connect(self._on_edited)
         self.start.clicked.connect(self._on_start)
         self.again.clicked.connect(self._on_again)
         self.begin()
@@ -122,37 +127,15 @@ class TrainDock(Dock):
         )
         self.said.setText(plan.why_not or f"{plan.said}.")
         if plan.why_not is None and not self.job_bar.running:
-            self._pause.start()
+            self.estimator.ask(plan)
+        else:
+            self.estimator.stop()
 
-    def _estimate(self) -> None:
-        """Work out time and memory in the background, for the newest plan alone."""
-        if self.job_bar.running or not self.page.isVisible():
-            return
-        if self._estimating is not None:
-            self._estimating.cancel()
-            self._pause.start()
-            return
-        plan = self.page.plan()
-        if plan.why_not:
-            return
-        self.said.setText(f"{plan.said}. Working out how long it takes …")
-        job = Job("Estimating the training", lambda progress: _estimated(plan, progress), self)
-        job.finished.connect(lambda found: self._on_estimate(plan, found))
-        job.failed.connect(lambda failure: self.said.setText(f"{plan.said}. {failure.sentence}"))
-        job.ended.connect(self._on_estimated)
-        job.ended.connect(job.deleteLater)
-        self._estimating = job.start()
-
-    def _on_estimate(self, plan: TrainPlan, found: Estimate) -> None:
-        if plan == self.page.plan():
-            self.said.setText(
-                f"{plan.said}. Takes {duration(found.seconds)} and"
-                f" {found.memory_bytes / 1e9:.1f} GB of memory; patches that were looked at before"
-                " are reused."
-            )
-
-    def _on_estimated(self) -> None:
-        self._estimating = None
+    def _on_edited(self) -> None:
+        """Take back what was said of other choices."""
+        if not self.job_bar.running:
+            self.message.clear()
+        self._say_plan()
 
     def _on_found(self, found: tuple[Any, ...]) -> None:
         self.page.show_methods(*found)
@@ -163,9 +146,7 @@ class TrainDock(Dock):
         plan = self.page.plan()
         if plan.why_not:
             return
-        if self._estimating is not None:
-            self._estimating.cancel()
-        self._pause.stop()
+        self.estimator.stop()
         self.board.clear(plan.title)
         self._stopped = None
         out = plan.folder()
@@ -197,7 +178,6 @@ class TrainDock(Dock):
         job.failed.connect(lambda _: self.pages.setCurrentWidget(self.page))
         job.ended.connect(self._on_ended)
         self._show_form(False)
-        self._pause.stop()
 
     def _on_again(self) -> None:
         self.message.clear()

@@ -15,18 +15,18 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QFormLayout,
+    QHBoxLayout,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from spotscope.errors import SpotScopeError
 from spotscope.jobs.opening import Listed, listed, listed_in
 from spotscope.plugin.forms import SettingsForm
 from spotscope.plugin.model_pages import let_shrink, models_folder
 from spotscope.plugin.section_tree import SectionTree
-from spotscope.plugin.widgets import wrapped
+from spotscope.plugin.widgets import folding, wrapped
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -70,7 +70,7 @@ def presets(settings: type[BaseModel]) -> dict[str, dict[str, Any]]:
     """Return the named starting points of a method's settings."""
     found: dict[str, dict[str, Any]] = {"Recommended": {}}
     if "trainable" in settings.model_fields:
-        found["Quick (image network stays as it is)"] = {"trainable": "none"}
+        found["Quick (image network frozen)"] = {"trainable": "none"}
     if "paper_compat" in settings.model_fields:
         found["As published"] = {"paper_compat": True}
     return found
@@ -89,6 +89,12 @@ class TrainPage(QWidget):
         self.method, self.preset = QComboBox(), QComboBox()
         self.encoder, self.device = QComboBox(), QComboBox()
         self.encoder.setEditable(True)
+        self.encoder.setToolTip("What the image is turned into; stain needs no weights")
+        self.weights = QPushButton("File …")
+        self.weights.setToolTip("Weights of your own: safetensors, or a state dict of PyTorch")
+        encoder = QHBoxLayout()
+        encoder.addWidget(self.encoder, 1)
+        encoder.addWidget(self.weights)
         top = QFormLayout()
         top.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, box in (
@@ -98,11 +104,11 @@ class TrainPage(QWidget):
             ("Device", self.device),
         ):
             let_shrink(box)
-            top.addRow(name, box)
+            top.addRow(name, encoder if box is self.encoder else box)
         self.summary = wrapped("")
         self.sections = SectionTree()
         self.add = QPushButton("Add section …")
-        self.settings = QCollapsible("Settings")
+        self.settings = folding("Settings")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(top)
@@ -116,6 +122,7 @@ class TrainPage(QWidget):
         self.device.currentIndexChanged.connect(lambda _: self.edited.emit())
         self.sections.edited.connect(self.edited.emit)
         self.add.clicked.connect(self._on_add)
+        self.weights.clicked.connect(self._on_weights)
 
     def show_methods(
         self, methods: dict[str, Any], encoders: list[Any], devices: dict[str, str]
@@ -157,7 +164,8 @@ class TrainPage(QWidget):
         patient = active.section.patient
         strangers = {path for path, one in others.items() if one.patient != patient}
         listing = sorted(found.values(), key=lambda one: (one.patient, one.name))
-        self.sections.show_sections(listing, active.path, strangers or set(others))
+        proposed = {others[path].name: path for path in sorted(strangers or others, reverse=True)}
+        self.sections.show_sections(listing, active.path, set(proposed.values()))
 
     def add_section(self, path: Path) -> None:
         """List one more section, and choose it.
@@ -180,6 +188,12 @@ class TrainPage(QWidget):
         chosen, held = self.sections.chosen(), self.sections.validating()
         if not chosen:
             return TrainPlan(why_not="Choose at least one section to train on.")
+        names = [one.name for one in (*chosen, *held)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            return TrainPlan(
+                why_not=f"Two of the chosen sections are called {twice[0]}; choose one of them, or"
+                " import the other under another name."
+            )
         method = self._methods[name]
         said = f"Trains {method.title} on {_counted(chosen)}"
         if held:
@@ -209,7 +223,8 @@ class TrainPage(QWidget):
             return
         method = self._methods[name]
         self.summary.setText(method.summary[:1].upper() + method.summary[1:] + ".")
-        self.encoder.setEnabled(getattr(method, "uses_encoder", True))
+        for widget in (self.encoder, self.weights):
+            widget.setEnabled(getattr(method, "uses_encoder", True))
         chooses = "device" in method.Settings.model_fields
         self.device.setEnabled(chooses and self.device.count() > 1)
         self.device.setToolTip(
@@ -228,6 +243,9 @@ class TrainPage(QWidget):
 
     def _on_preset(self, *_: object) -> None:
         method = self._methods[self.method.currentData()]
+        if self.form is not None:  # or the forms of all methods pile up
+            self.settings.layout().removeWidget(self.form)
+            self.form.deleteLater()
         self.form = SettingsForm(method.Settings, self.preset.currentData(), without=("device",))
         self.form.edited.connect(self._on_settings)
         self.settings.setContent(self.form)
@@ -239,6 +257,13 @@ class TrainPage(QWidget):
         changed = self.form.values() != self.preset.currentData()
         self.settings.setText("Settings" + " (changed)" * changed)
         self.edited.emit()
+
+    def _on_weights(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Weights of an image network", filter="Weights (*.safetensors *.pt *.pth *.bin)"
+        )
+        if path:
+            self.encoder.setEditText(f"local:{path}")
 
     def _on_add(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A section's store (.zarr)")

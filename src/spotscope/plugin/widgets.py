@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from spotscope.plugin.drawing import drawing_of
 from spotscope.plugin.running import Failure, Job, JobBar
@@ -305,6 +306,11 @@ def wrapped(text: str) -> QLabel:
     label.setWordWrap(True)
     label.setMinimumWidth(1)
     return label
+
+
+def folding(title: str) -> QCollapsible:
+    """Return a part that is folded away, and says by its arrow which way it goes."""
+    return QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
 
 
 def scrolled(content: QWidget) -> QScrollArea:

@@ -69,6 +69,7 @@ class Workspace:
         self.run: Run | None = None
         self.gene: str | None = None
         self.view: View = "measured"
+        self._wished: View | None = None  # where the active section cannot show it
         self.model: Path | None = None
         self._percentiles: dict[str, tuple[float, float]] = {}
         self.subtypes = Subtypes(self)
@@ -102,7 +103,10 @@ class Workspace:
         return next((one for one in self.sections if one.key == key), None)
 
     def activate(self, opened: OpenSection) -> None:
-        """Show another open section; gene and view stay where it has them."""
+        """Show another open section; gene and view stay where it has them.
+
+        A view that it does not have comes back with a section that has it.
+        """
         if opened is not self.section:
             self._activate(opened, set())
 
@@ -123,8 +127,10 @@ class Workspace:
         self.run = opened.runs[0] if opened and opened.runs else None
         if self.gene is not None and self.gene not in self.genes:
             self.gene = None
-        if self.why_not(self.view):
-            self.view = self._first_view()
+        wished = self._wished or self.view
+        possible = self.why_not(wished) is None
+        self._wished = None if possible else wished
+        self.view = wished if possible else self._first_view()
         if self.gene is None and self.annotating.is_open and self.view == "measured":
             self.view = "subtype"
         news: set[What] = {"section", "runs", "run", "gene", "view", "range"}
@@ -216,6 +222,8 @@ class Workspace:
             self.gene = before[0]
             raise SpotScopeError(reason)
         self.view = self._first_view() if reason else wanted
+        if view is not None:
+            self._wished = None
         what: set[What] = set()
         if self.gene != before[0]:
             what |= {"gene", "range"}
@@ -238,6 +246,7 @@ class Workspace:
             )
         if reason := self.why_not(view):
             raise SpotScopeError(reason)
+        self._wished = None
         if view != self.view:
             self.view = view
             self.changed.emit(frozenset({"view"}))
