@@ -7,6 +7,7 @@ import pytest
 import shapely
 
 from spotscope.annotate.geojson import read_geojson, read_ndpa, write_geojson
+from spotscope.annotate.regions import Region
 from spotscope.annotate.vocabulary import Vocabulary
 from spotscope.errors import SpotScopeError
 
@@ -129,7 +130,7 @@ def test_an_outline_that_crosses_itself_is_mended_and_said(tmp_path: Path) -> No
     file = _collection(tmp_path / "a.geojson", [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]])
     regions, _, notes = read_geojson(file)
     assert regions[0].area_px == pytest.approx(50)
-    assert notes == ["1 outlines crossed themselves and were mended."]
+    assert notes == ["An outline crossed itself and was mended."]
 
 
 @pytest.mark.parametrize(
@@ -166,3 +167,27 @@ def test_ndpa_regions_are_measured_from_the_middle_of_the_slide(shared_data: Pat
     assert colours == {"Tumor": "#ff0000"}
     assert regions[0].geometry.bounds == (799.5, 999.5, 999.5, 1399.5)
     assert notes
+
+
+def test_who_drew_a_region_is_kept_where_qupath_keeps_it(tmp_path: Path) -> None:
+    given = {"metadata": {"ANNOTATION_DESCRIPTION": "nest", "annotator": "someone"}}
+    regions = [
+        Region(shapely.box(0, 0, 9, 9), "tumour", extra={"properties": given}, annotator="Ada"),
+        Region(shapely.box(20, 20, 29, 29), None),
+    ]
+    file = tmp_path / "a.geojson"
+    write_geojson(regions, Vocabulary().with_class("tumour"), file)
+    written = [f["properties"] for f in json.loads(file.read_text())["features"]]
+    # QuPath takes metadata as texts; other properties that it does not know are lost there.
+    assert written[0]["metadata"] == {"ANNOTATION_DESCRIPTION": "nest", "annotator": "Ada"}
+    assert "metadata" not in written[1]
+    again, _, _ = read_geojson(file)
+    assert [region.annotator for region in again] == ["Ada", None]
+
+
+@pytest.mark.parametrize("metadata", ["Ada", {"annotator": 5}, {"annotator": " "}, None])
+def test_metadata_that_names_nobody_is_no_annotator(tmp_path: Path, metadata: object) -> None:
+    region = Region(shapely.box(0, 0, 9, 9), None, extra={"properties": {"metadata": metadata}})
+    write_geojson([region], Vocabulary(), tmp_path / "a.geojson")
+    (again,), _, _ = read_geojson(tmp_path / "a.geojson")
+    assert again.annotator is None

@@ -319,6 +319,40 @@ def test_a_file_that_does_not_fit_is_said_in_one_sentence_and_changes_nothing(
     assert document.next_undo is None
 
 
+def test_regions_come_back_under_the_names_of_who_drew_them_as_one_step(
+    section: Section, document: AnnotationDocument, tmp_path: Path
+) -> None:
+    document.add_regions([Region(LEFT, "tumour")])
+    document.annotator = "Bob"
+    document.add_regions([Region(RIGHT, "stroma")])
+    file = tmp_path / "a.geojson"
+    export_annotations(document, section, file, "geojson")
+
+    def imported(annotator: str | None) -> AnnotationDocument:
+        other = AnnotationDocument(section.barcodes.tolist(), section.centres_px, None, "Cleo")
+        found = import_annotations(file, section, other, annotator=annotator)
+        assert found.n_regions == 2
+        assert found.n_spots == sum(document.counts(who)[n] for who, n in mine.items())
+        return other
+
+    mine = {"Ada": "tumour", "Bob": "stroma"}
+    other = imported(None)
+    assert [region.annotator for region in other.regions] == ["Ada", "Bob"]
+    for who in mine:
+        assert other.labels(who).tolist() == document.labels(who).tolist()
+    assert not any(other.labels("Cleo"))
+    # A second import of the same file changes nothing but the regions' places.
+    import_annotations(file, section, other)
+    assert len(other.regions) == 2
+    assert other.undo()
+    assert other.undo()
+    assert other.regions == []
+    assert other.next_undo is None
+    as_one = imported("Dora")
+    assert {region.annotator for region in as_one.regions} == {"Dora"}
+    assert as_one.annotators == ["Dora", "Cleo"]
+
+
 def _slide(path: Path) -> Section:
     from PIL import Image
 

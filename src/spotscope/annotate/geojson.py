@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Unit = Literal["px", "um"]
 
+ANNOTATOR = "annotator"
+"""Key of a feature's ``metadata`` under which QuPath keeps who drew it."""
+
 
 def read_geojson(
     path: Path,
@@ -48,8 +51,8 @@ def read_geojson(
 
     Returns
     -------
-    The regions, the colour of each class that states one, and notes on what was left out or
-    mended.
+    The regions, with who drew them where the file says so, the colour of each class that states
+    one, and notes on what was left out or mended.
 
     Raises
     ------
@@ -93,12 +96,21 @@ def read_geojson(
         told = own not in ("None", "PathAnnotationObject") and met[own] == 1
         given = {"id": own} if told else {}
         area = _moved(mended(geometry), px_per_unit)
-        regions.append(Region(area, subtype, extra=kept, **given))
+        who = _annotator(properties)
+        regions.append(Region(area, subtype, extra=kept, annotator=who, **given))
     notes = []
     if skipped:
-        notes.append(f"{skipped} points and lines were left out: they have no area.")
+        notes.append(
+            f"{skipped} points and lines were left out: they have no area."
+            if skipped > 1
+            else "A point or line was left out: it has no area."
+        )
     if crossing:
-        notes.append(f"{crossing} outlines crossed themselves and were mended.")
+        notes.append(
+            f"{crossing} outlines crossed themselves and were mended."
+            if crossing > 1
+            else "An outline crossed itself and was mended."
+        )
     if not regions:
         raise SpotScopeError(f"'{name}' holds no areas to import; draw polygons and export again.")
     if shape_px is not None:
@@ -112,7 +124,9 @@ def write_geojson(
     """Write regions as a FeatureCollection that QuPath opens.
 
     Coordinates are level-0 pixels; what an import brought along (planes, measurements, names) is
-    written back. `mpp_um` is stated beside the features for readers that want micrometres.
+    written back. Who drew a region stands in its ``metadata``, the one place where QuPath keeps
+    what it does not know, as texts. `mpp_um` is stated beside the features for readers that want
+    micrometres.
     """
     features = []
     for region in regions:
@@ -124,6 +138,10 @@ def write_geojson(
         properties = dict(region.extra.get("properties", {}))
         properties.setdefault("objectType", "annotation")
         properties.pop("classification", None)
+        if region.annotator is not None:
+            known_too = properties.get("metadata")
+            others = known_too if isinstance(known_too, dict) else {}
+            properties["metadata"] = {**others, ANNOTATOR: region.annotator}
         if region.subtype is not None:
             known = vocabulary.get(region.subtype)
             colour = known.colour if known else "#808080"
@@ -232,6 +250,12 @@ def _classification(properties: dict[str, Any]) -> tuple[str | None, str | None]
     return None, None
 
 
+def _annotator(properties: dict[str, Any]) -> str | None:
+    metadata = properties.get("metadata")
+    stated = metadata.get(ANNOTATOR) if isinstance(metadata, dict) else None
+    return stated.strip() or None if isinstance(stated, str) else None
+
+
 def _moved(geometry: shapely.Geometry, px_per_unit: float = 1.0) -> shapely.Geometry:
     """Return a geometry of a file in level-0 pixels with pixel centres on integers."""
     return shapely.transform(geometry, lambda xy: xy * px_per_unit - 0.5)
@@ -259,9 +283,10 @@ def _check_on_slide(
             " with --unit um."
         )
     if off == len(regions):
+        what = f"All {off} regions of '{name}' lie" if off > 1 else f"The region of '{name}' lies"
         raise SpotScopeError(
-            f"All {off} regions of '{name}' lie off this slide {size}: they are of another slide;"
-            " choose the file that belongs to it."
+            f"{what} off this slide {size}, as of another slide; choose the file that belongs to"
+            " it."
         )
     if off:
         raise SpotScopeError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,7 +61,8 @@ def import_annotations(
         GeoJSON, NDPA, a CSV of Loupe Browser, a label table of first-generation ST, or classes of
         QuPath or SpotScope; told apart by what is in it.
     annotator
-        Whose they are; None is who edits the document.
+        Whose they are; None takes whom the file names, as GeoJSON of SpotScope does, else who
+        edits the document.
     unit
         Of GeoJSON coordinates. None takes them for pixels unless they can only be µm, which is
         then said.
@@ -74,7 +76,7 @@ def import_annotations(
     """
     who = annotator or document.annotator
     kind = recognise(file)
-    before = document.labels(who)
+    before = {name: document.labels(name) for name in {*document.annotators, who}}
     title = f"Import {Path(file).name}"
     regions: list[Region] = []
     if kind == "classes":
@@ -84,16 +86,40 @@ def import_annotations(
     else:
         read = _geojson if kind == "geojson" else _ndpa
         regions, colours, notes = read(file, section, unit)
-        document.add_regions(
-            regions,
-            title=title,
-            border=border,
-            overlap=overlap,
-            annotator=who,
-            colours=colours,
-        )
-    changed = int((before != document.labels(who)).sum())
+        group = uuid.uuid4().hex
+        for name, own in _by_annotator(regions, annotator, who).items():
+            document.add_regions(
+                own,
+                title=title,
+                border=border,
+                overlap=overlap,
+                annotator=name,
+                colours=colours,
+                group=group,
+            )
+            if name != who:
+                drawn = "1 region" if len(own) == 1 else f"{len(own):,} regions"
+                notes.append(f"{name} drew {drawn}.")
+    nothing = np.full(len(document.barcodes), None, object)
+    changed = sum(
+        int((before.get(name, nothing) != document.labels(name)).sum())
+        for name in {*document.annotators, who}
+    )
     return Imported(kind, len(regions), changed, notes)
+
+
+def _by_annotator(
+    regions: list[Region], annotator: str | None, who: str
+) -> dict[str, list[Region]]:
+    """Return regions by whose they become: `annotator`'s, whom the file names, or `who`'s."""
+    from spotscope.annotate.state import IMPORTED
+
+    found: dict[str, list[Region]] = {}
+    for region in regions:
+        stated = None if region.annotator == IMPORTED else region.annotator
+        name = annotator or stated or who
+        found.setdefault(name, []).append(replace(region, annotator=name))
+    return found
 
 
 def recognise(file: Path) -> Kind:
@@ -172,7 +198,7 @@ def export_annotations(
         write_labels(dict(zip(document.barcodes, labels.tolist(), strict=True)), out)
         return f"{labelled:,} labelled of {len(labels):,} spots", []
     drawn = [r for r in document.regions if annotator in (None, r.annotator)]
-    regions = _around(labels, section) if of_spots or not drawn else drawn
+    regions = _around(labels, section, annotator) if of_spots or not drawn else drawn
     if not regions:
         raise SpotScopeError(f"Nothing is annotated on section '{section.name}' to export.")
     write_geojson(regions, document.vocabulary, out, mpp_um=section.mpp_um)
@@ -335,12 +361,13 @@ def _offset_nm(slide: Path) -> tuple[float, float] | None:
     return float(x), float(y)
 
 
-def _around(labels: NDArray[Any], section: Section) -> list[Region]:
+def _around(labels: NDArray[Any], section: Section, annotator: str | None) -> list[Region]:
     from spotscope.annotate.regions import regions_from_spots
     from spotscope.data.places import spot_pitch_px
 
     pitch = spot_pitch_px(section) if section.has_spots else None
-    return regions_from_spots(labels.tolist(), section.centres_px, pitch) if pitch else []
+    found = regions_from_spots(labels.tolist(), section.centres_px, pitch) if pitch else []
+    return [replace(region, annotator=annotator) for region in found]
 
 
 def _left_out(

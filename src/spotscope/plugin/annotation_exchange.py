@@ -81,7 +81,9 @@ class Exchange(QWidget):
         super().__init__(dock)
         self._dock = dock
         self.read, self.write = QPushButton("Import"), QPushButton("Export")
-        self.read.setToolTip("Annotations of a file, under the annotator's name; one undo step")
+        self.read.setToolTip(
+            "Annotations of a file, under the names that it gives, else yours; one undo step"
+        )
         self.write.setToolTip("The annotations that are shown, for other programs")
         reading, writing = QMenu(self), QMenu(self)
         for menu, button in ((reading, self.read), (writing, self.write)):
@@ -132,8 +134,8 @@ class Exchange(QWidget):
             found = import_annotations(
                 path, opened.section, document, unit=unit, border=annotating.border
             )
-            parts = [f"{found.n_regions:,} regions"] if found.n_regions else []
-            parts += [f"{found.n_spots:,} spots labelled"] if found.n_spots else []
+            counted = ((found.n_regions, "region", ""), (found.n_spots, "spot", " labelled"))
+            parts = [f"{n:,} {one}{'s' if n > 1 else ''}{end}" for n, one, end in counted if n]
             said = f"{path.name}: {', '.join(parts) or 'nothing new'}."
             if parts and not self._dock.workspace.why_not("subtype"):
                 self._dock.workspace.show("subtype")  # or what came would not be seen
