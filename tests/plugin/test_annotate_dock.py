@@ -136,6 +136,30 @@ def test_shift_and_the_eraser_take_labels_and_outlines_away(dock, viewer):
     assert not dock.workspace.annotations.regions
 
 
+def test_a_class_has_the_same_key_on_every_slide(dock, viewer, stranger):
+    classes = dock.workspace.annotating.classes
+
+    def keys():
+        return {one.name: one.key for one in classes.listed}
+
+    first = keys()
+    show_section(viewer, stranger)
+    dock.workspace.annotating.classes.add("nerve")
+    assert {name: key for name, key in keys().items() if name in first} == first
+    assert keys()["nerve"] not in first.values()
+    press(viewer, str(first["tumour"]))
+    assert dock.workspace.annotation_class == "tumour"
+    classes.set_key("nerve", first["tumour"])
+    assert keys()["nerve"] == first["tumour"]
+    assert keys()["tumour"] is None
+    dock.kept.undo.click()
+    assert keys()["nerve"] != first["tumour"]
+    classes.rename("nerve", "vessel")
+    assert "vessel" in keys()
+    found = [key for key in keys().values() if key is not None]
+    assert len(set(found)) == len(found)
+
+
 def test_number_keys_choose_the_class_and_label_what_a_lasso_has_selected(dock, viewer):
     keys = {one.name: one.key for one in dock.workspace.annotating.classes.listed}
     use(dock, "lasso")

@@ -77,7 +77,9 @@ def import_(
     section: SectionPath,
     as_: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="Whose they are; yours without."),
+        typer.Option(
+            "--as", metavar="NAME", help="Whose they are; without it whom the file names, or you."
+        ),
     ] = None,
     unit: Annotated[
         UnitChoice | None,
@@ -108,6 +110,7 @@ def import_(
             file,
             opened,
             document,
+            annotator=as_,
             unit=unit.value if unit else None,
             border=border.value,
             overlap=overlap.value,

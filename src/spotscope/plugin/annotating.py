@@ -159,6 +159,7 @@ class Annotating:
                 known = before.get(one.name)
                 if known is not None and known.colour != one.colour:
                     self._workspace.colours.choose(one.name, one.colour)
+            self.classes.learn_keys(before, now)
             self._vocabularies[opened.key] = now
         self._show(opened)
         if opened is self._workspace.section:

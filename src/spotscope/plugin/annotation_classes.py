@@ -35,16 +35,47 @@ class Classes:
         self._annotating = annotating
         self._workspace = workspace
         self.chosen: str | None = None
+        self._keys: dict[str, int | None] = {}
 
     @property
     def listed(self) -> list[SubtypeClass]:
-        """Classes of the active section, in the colours that they have everywhere.
+        """Classes of the active section, with the colours and keys that they have everywhere.
 
         Those of the other open sections follow: marking with one adds it here.
         """
         vocabulary = self._vocabulary()
         colours = self._workspace.palette(list(vocabulary.names))
-        return [one.model_copy(update={"colour": colours[one.name]}) for one in vocabulary.classes]
+        self._agree_on_keys(vocabulary)
+        return [
+            one.model_copy(update={"colour": colours[one.name], "key": self._keys[one.name]})
+            for one in vocabulary.classes
+        ]
+
+    def learn_keys(self, before: Vocabulary, now: Vocabulary) -> None:
+        """Take the keys that an edit of the classes has changed, on every section."""
+        for one in now.classes:
+            known = before.get(one.name)
+            if known is not None and known.key != one.key:
+                self._give_key(one.name, one.key)
+
+    def _agree_on_keys(self, vocabulary: Vocabulary) -> None:
+        """Let each class keep the key that it had first; where that is taken it gets another."""
+        known = [one for one in vocabulary.classes if one.name in self._keys]
+        new = [one for one in vocabulary.classes if one.name not in self._keys]
+        reserved = {self._keys[one.name] for one in known}
+        taken: set[int | None] = set()
+        for one in [*known, *new]:
+            key = self._keys.get(one.name, one.key)
+            if key is not None and key in taken:
+                key = next((k for k in range(1, 10) if k not in taken | reserved), None)
+            taken.add(key)
+            self._keys[one.name] = key
+
+    def _give_key(self, name: str, key: int | None) -> None:
+        for other, known in self._keys.items():
+            if key is not None and known == key:
+                self._keys[other] = None
+        self._keys[name] = key
 
     def _vocabulary(self) -> Vocabulary:
         from spotscope.annotate.vocabulary import Vocabulary
@@ -108,8 +139,7 @@ class Classes:
         if document.vocabulary.get(name) is None:
             known = self._vocabulary().get(name)
             exclude = known is not None and known.exclude
-            grown = document.vocabulary.with_class(name, self._colour(name), exclude=exclude)
-            document.set_vocabulary(grown, f"Add class {name}", group=group)
+            document.set_vocabulary(self._with(name, exclude), f"Add class {name}", group=group)
 
     def add(self, name: str, *, exclude: bool = False) -> None:
         """Add a class, in the colour that it has on other sections, and choose it."""
@@ -117,8 +147,7 @@ class Classes:
         if not name:
             raise SpotScopeError("A class needs a name.")
         if document.vocabulary.get(name) is None:
-            grown = document.vocabulary.with_class(name, self._colour(name), exclude=exclude)
-            document.set_vocabulary(grown, f"Add class {name}")
+            document.set_vocabulary(self._with(name, exclude), f"Add class {name}")
         self.chosen = name
         self._workspace.tell("annotation class")
 
@@ -137,6 +166,7 @@ class Classes:
             return
         document = self._annotating.writable()
         self._workspace.colours.rename(old, new)
+        self._keys[new] = self._keys.get(old)
         chosen = self.chosen == old
         document.rename_class(old, new)
         if chosen:
@@ -157,13 +187,17 @@ class Classes:
         from spotscope.annotate.vocabulary import checked_vocabulary
 
         document = self._annotating.writable()
+        self._give_key(name, key)
         classes = [
             one.model_copy(update={"key": key if one.name == name else None})
             if one.name == name or one.key == key
             else one
             for one in document.vocabulary.classes
         ]
-        document.set_vocabulary(checked_vocabulary(classes), f"Key of {name}")
+        changed = checked_vocabulary(classes)
+        if changed == document.vocabulary:
+            self._annotating.refresh()
+        document.set_vocabulary(changed, f"Key of {name}")
 
     def take(self, vocabulary: Vocabulary, source: str) -> None:
         """Add the classes of a file; their colours hold from now on."""
@@ -175,6 +209,15 @@ class Classes:
             grown = grown.changed(one.name, colour=one.colour)
             self._workspace.colours.choose(one.name, one.colour)
         document.set_vocabulary(grown, f"Classes of {source}")
+
+    def _with(self, name: str, exclude: bool) -> Vocabulary:
+        """Return the active section's classes and one more, in its colour and with its key."""
+        self._agree_on_keys(self._vocabulary().with_class(name))
+        key = self._keys[name]
+        grown = self._annotating.writable().vocabulary
+        taken = {one.key for one in grown.classes}
+        grown = grown.with_class(name, self._colour(name), exclude=exclude)
+        return grown if key in taken else grown.changed(name, key=key)
 
     def _colour(self, name: str) -> str | None:
         names = [one.name for one in self.listed]

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from spotscope.annotate.state import IMPORTED
 from spotscope.plugin.annotating import MINE, TOGETHER
 from spotscope.plugin.widgets import two_decimals, wrapped
 
@@ -96,6 +97,7 @@ class Compare(QWidget):
         super().__init__()
         self._workspace = workspace
         self._pairs: list[tuple[str, str, Agreement]] = []
+        self._listed: tuple[str, str] | None = None
         self.table = QTableWidget(0, 4)
         self.table.setHorizontalHeaderLabels(["Annotators", "Shared", "Same", "κ"])
         self.table.verticalHeader().hide()
@@ -140,6 +142,8 @@ class Compare(QWidget):
         from spotscope.annotate.agreement import agreement
 
         row = max(self.table.currentRow(), 0)
+        # Whom nobody's hand gave, the labels of the import, are compared last.
+        people = sorted(people, key=lambda name: name == IMPORTED)
         labels = {name: document.labels(name) for name in people}
         self._pairs = [
             (one, other, agreement(labels[one], labels[other]))
@@ -172,17 +176,22 @@ class Compare(QWidget):
         if document is None or not 0 <= row < len(self._pairs):
             return
         one, other, found = self._pairs[row]
+        same, self._listed = self._listed == (one, other), (one, other)
         differing = found.disagreeing
         count = "1 spot differs" if len(differing) == 1 else f"{len(differing):,} spots differ"
         go = ". Click on one to go there; a number key then labels it." if len(differing) else ""
         self.heading.setText(f"{one} and {other}: {count}{go}")
         first, second = document.labels(one), document.labels(other)
+        place, scrolled = self.differ.currentRow(), self.differ.verticalScrollBar().value()
         self.differ.clear()
         for spot in differing[:_MOST_LISTED]:
             item = QListWidgetItem(f"{document.barcodes[spot]} · {first[spot]} / {second[spot]}")
             item.setData(Qt.ItemDataRole.UserRole, int(spot))
             item.setToolTip(f"{one}: {first[spot]}\n{other}: {second[spot]}")
             self.differ.addItem(item)
+        if same:  # one was labelled: go on where the list was
+            self.differ.setCurrentRow(min(place, self.differ.count() - 1))
+            self.differ.verticalScrollBar().setValue(scrolled)
         self.differ.setVisible(len(differing) > 0)
 
     def _on_spot(self, item: QListWidgetItem) -> None:
