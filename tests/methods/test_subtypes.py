@@ -9,10 +9,12 @@ import torch
 
 from spotscope.data.cohort import Cohort
 from spotscope.data.places import Places
+from spotscope.encoders.features import features
 from spotscope.errors import SpotScopeError
 from spotscope.methods.base import get_method
 from spotscope.methods.contrastive import ContrastiveMethod
 from spotscope.methods.latent import UNKNOWN, cohort_labels
+from spotscope.methods.pair_images import FrozenImages
 from spotscope.methods.subtypes import SubtypeClassifier
 
 QUICK: dict[str, Any] = {"device": "cpu", "epochs": 15}
@@ -147,6 +149,32 @@ def test_balance_gives_every_class_the_same_say() -> None:
     weights, chance = weights_and_chance(classes, 2, balanced=False)
     torch.testing.assert_close(weights, torch.ones(2))
     assert chance == pytest.approx(-0.8 * np.log(0.8) - 0.2 * np.log(0.2))
+
+
+def test_features_are_standardised_over_the_sections_of_the_spots_learnt_from_alone(
+    split: tuple[Cohort, Cohort],
+) -> None:
+    from spotscope.data.labelled import LabelledSpots
+    from spotscope.progress import Progress
+
+    both = Cohort((*split[0].sections, *split[1].sections))
+    spots = LabelledSpots.among(both)
+    classifier = SubtypeClassifier({**QUICK, "head": "mlp", "epochs": 1}, "stain")
+    looked = classifier.look(spots, Progress())
+    assert looked is not None
+    train = spots.patient_of != split[1].patients[0]
+    classifier.fit_spots(spots.of(train), looked.of(train))
+    alone = SubtypeClassifier({**QUICK, "head": "mlp", "epochs": 1}, "stain").fit(split[0])
+    assert isinstance(classifier.images, FrozenImages)
+    assert isinstance(alone.images, FrozenImages)
+    np.testing.assert_allclose(classifier.images.mean, alone.images.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(classifier.images.scale, alone.images.scale, rtol=1e-5, atol=1e-6)
+    seen = np.concatenate(
+        [features(Places.on_spots(s), alone._encoder) for s in split[0].sections]
+    )
+    np.testing.assert_allclose(alone.images.mean, seen.mean(axis=0), rtol=1e-4, atol=1e-5)
+    varies = seen.std(axis=0) > 1e-6
+    np.testing.assert_allclose(alone.images.scale[varies], seen.std(axis=0)[varies], rtol=1e-4)
 
 
 def test_labels_of_one_class_or_none_are_refused(split: tuple[Cohort, Cohort]) -> None:

@@ -33,23 +33,39 @@ _AT_ONCE = 20_000  # places whose features are held in memory
 
 @dataclasses.dataclass(frozen=True)
 class Looked:
-    """What the image side gives for labelled spots, and how it varies over the sections.
+    """What the image side gives for labelled spots, and how it varies over their sections.
 
     Attributes
     ----------
     features
         (n, d) float32.
-    mean, scale
-        (d,) over all spots that were looked at, labelled or not.
+    section_of
+        (n,) row of each spot's section in what follows.
+    counts
+        (S,) spots of each section that were looked at, labelled or not.
+    means, spreads
+        (S, d) over these.
     """
 
     features: NDArray[np.float32]
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    section_of: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    means: NDArray[np.float64]
+    spreads: NDArray[np.float64]
 
     def of(self, keep: NDArray) -> Looked:
-        """Return some of them."""
-        return Looked(self.features[keep], self.mean, self.scale)
+        """Return some of them; a section of which none is kept does not count any more."""
+        features, section_of = self.features[keep], self.section_of[keep]
+        return dataclasses.replace(self, features=features, section_of=section_of)
+
+    def standards(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and standard deviation (d,) over the spots' sections; 1 for no deviation."""
+        used = np.unique(self.section_of)
+        share = (self.counts[used] / self.counts[used].sum())[:, None]
+        mean = (share * self.means[used]).sum(axis=0)
+        apart = self.spreads[used] ** 2 + (self.means[used] - mean) ** 2
+        spread = np.sqrt((share * apart).sum(axis=0))
+        return mean, np.where(spread > 1e-7, spread, 1.0)
 
 
 def gone_on(method: ContrastiveMethod, trunk: Literal["none", "last", "all"]) -> PairImages:
@@ -140,10 +156,8 @@ def look(
     network
         The image side's, when it was trained.
     """
-    from spotscope.methods.linear_head import standards
-
     network = network if network is not None else images.network()[0]
-    parts, everything = [], []
+    parts, moments = [], []
     for number, section in enumerate(spots.sections):
         rows = spots.row_of[spots.section_of == number]
         share = progress.part(number / len(spots.sections), (number + 1) / len(spots.sections))
@@ -151,9 +165,11 @@ def look(
         if len(places) > WHOLE or isinstance(images, TrainedImages):  # which is kept nowhere
             places, rows = Places(section, places.centres_px[rows]), np.arange(len(rows))
         found = seen(images, network, places, device, share)
-        everything.append(found)
+        spread = found.std(axis=0, dtype=np.float64)
+        moments.append((len(found), found.mean(axis=0, dtype=np.float64), spread))
         parts.append(found[rows])
-    return Looked(np.concatenate(parts), *standards(np.concatenate(everything)))
+    counts, means, spreads = (np.array(each) for each in zip(*moments, strict=True))
+    return Looked(np.concatenate(parts), spots.section_of, counts, means, spreads)
 
 
 def in_parts(images: PairImages, places: Places) -> list[Places]:

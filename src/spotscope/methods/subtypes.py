@@ -249,8 +249,8 @@ class SubtypeClassifier:
     def _standardise(self, looked: Looked) -> None:
         """Settle the standardisation, unless it is a pair's."""
         if self.pretrained is None and isinstance(self.images, FrozenImages):
-            self.images.mean = looked.mean.astype(np.float32)
-            self.images.scale = looked.scale.astype(np.float32)
+            mean, scale = looked.standards()
+            self.images.mean, self.images.scale = mean.astype(np.float32), scale.astype(np.float32)
 
     def _usable(self, warm: SubtypeClassifier | None) -> SubtypeClassifier | None:
         """Return the earlier classifier if this one can begin with its head."""
