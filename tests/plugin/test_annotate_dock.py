@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 from types import SimpleNamespace
@@ -304,6 +305,27 @@ def test_a_save_that_fails_is_said_and_can_be_tried_again(kept, qtbot, monkeypat
     dock.kept.save.click()
     qtbot.waitUntil(lambda: "saved into the section" in dock.kept.state.text())
     assert not dock.message.text
+
+
+def test_outlines_without_class_are_said_and_get_the_chosen_one_as_one_step(dock, tmp_path):
+    square = [[50, 50], [50, 300], [400, 300], [400, 50], [50, 50]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [square]}}
+    (tmp_path / "a.geojson").write_text(json.dumps({**feature, "properties": {}}))
+    dock.exchange.take(tmp_path / "a.geojson")
+    assert dock.message.text == (
+        "a.geojson: 1 region. 1 outline has no class: choose one, then give it in More."
+    )
+    dock.workspace.annotating.classes.choose("tumour")
+    dock._prepare_menu()
+    assert dock.classify.text() == "1 outline without class: make tumour"
+    dock.classify.trigger()
+    assert [one.subtype for one in dock.workspace.annotations.regions] == ["tumour"]
+    assert counts(dock)[0] > 20
+    dock._prepare_menu()
+    assert not dock.classify.isVisible()
+    dock.kept.undo.click()
+    assert [one.subtype for one in dock.workspace.annotations.regions] == [None]
+    assert counts(dock) == (0, 0)
 
 
 def test_on_a_slide_alone_the_brush_draws_areas_that_grow_and_the_table_measures_them(

@@ -30,6 +30,7 @@ from spotscope.plugin.annotation_exchange import ClassFiles, Exchange
 from spotscope.plugin.annotation_footer import Footer
 from spotscope.plugin.annotation_keys import WindowKeys
 from spotscope.plugin.annotation_people import Annotator, Compare
+from spotscope.plugin.annotation_strokes import classify, unclassed
 from spotscope.plugin.annotation_table import ClassTable, Tally
 from spotscope.plugin.annotation_toolbar import ToolBar
 from spotscope.plugin.widgets import Dock, wrapped
@@ -184,6 +185,8 @@ class AnnotateDock(Dock):
         )
         self.remove = menu.addAction("Remove the chosen class")
         self.remove.triggered.connect(self._on_remove)
+        self.classify = menu.addAction("")
+        self.classify.triggered.connect(self._on_classify)
         menu.addSeparator()
         menu.addAction("Import classes …").triggered.connect(self.files.ask_import)
         menu.addAction("Export classes …").triggered.connect(lambda: self.files.ask_export())
@@ -298,6 +301,20 @@ class AnnotateDock(Dock):
         self.remove.setText(f"Remove {chosen}" if chosen else "Remove the chosen class")
         self.remove.setEnabled(chosen is not None)
         self.exclude.setEnabled(document is not None and document.vocabulary.excluded is None)
+        bare = len(unclassed(self._annotating))
+        outlines = "1 outline" if bare == 1 else f"{bare:,} outlines"
+        self.classify.setVisible(bare > 0)
+        self.classify.setEnabled(chosen is not None)
+        self.classify.setText(
+            f"{outlines} without class: make {chosen}"
+            if chosen
+            else f"{outlines} without class: choose a class to give"
+        )
+
+    def _on_classify(self) -> None:
+        name = self._annotating.classes.chosen
+        if name is not None:
+            self.attempt(lambda: classify(self._annotating, name))
 
     def _on_remove(self) -> None:
         name, document = self._annotating.classes.chosen, self.workspace.annotations

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
 
+from spotscope.plugin.annotation_strokes import unclassed
+
 if TYPE_CHECKING:
     from spotscope.annotate.geojson import Unit
     from spotscope.plugin.annotate_dock import AnnotateDock
@@ -137,6 +139,10 @@ class Exchange(QWidget):
             counted = ((found.n_regions, "region", ""), (found.n_spots, "spot", " labelled"))
             parts = [f"{n:,} {one}{'s' if n > 1 else ''}{end}" for n, one, end in counted if n]
             said = f"{path.name}: {', '.join(parts) or 'nothing new'}."
+            bare = len(unclassed(annotating))
+            if found.n_regions and bare:
+                outlines = "1 outline has" if bare == 1 else f"{bare:,} outlines have"
+                found.notes.append(f"{outlines} no class: choose one, then give it in More.")
             if parts and not self._dock.workspace.why_not("subtype"):
                 self._dock.workspace.show("subtype")  # or what came would not be seen
             self._dock.message.say(" ".join([said, *found.notes]))

@@ -1,4 +1,4 @@
-"""What a brush passes over; no Qt, no napari."""
+"""What a brush passes over, and outlines that wait for a class; no Qt, no napari."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spotscope.plugin.annotating import stroke
+
 if TYPE_CHECKING:
     import shapely
     from numpy.typing import NDArray
 
+    from spotscope.annotate.regions import Region
     from spotscope.plugin.annotating import Annotating
 
 Place = tuple[float, float]
@@ -60,3 +63,23 @@ def draw_area(annotating: Annotating, area: shapely.Geometry, group: str) -> Non
         region = replace(touched[0], geometry=whole)
         document.remove_regions([known.id for known in touched[1:]], group=group)
     document.add_regions([region], title=f"Draw {name}", group=group)
+
+
+def unclassed(annotating: Annotating) -> list[Region]:
+    """Return the active section's outlines without class, as QuPath's tools draw them."""
+    document = annotating.document if annotating.is_open else None
+    return [] if document is None else [one for one in document.regions if one.subtype is None]
+
+
+def classify(annotating: Annotating, name: str) -> None:
+    """Give the outlines without class one, and their spots with them, as one step."""
+    document, group = annotating.writable(), stroke()
+    annotating.classes.bring(name, group)
+    for one in unclassed(annotating):
+        document.add_regions(
+            [replace(one, subtype=name)],
+            title=f"Outlines become {name}",
+            border=annotating.border,
+            annotator=one.annotator,
+            group=group,
+        )
