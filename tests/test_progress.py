@@ -69,3 +69,17 @@ def test_time_left_follows_from_the_pace(monkeypatch: pytest.MonkeyPatch) -> Non
     progress.report(0.25)
     assert steps[0].seconds_left is None
     assert steps[1].seconds_left == pytest.approx(30.0)
+
+
+def test_time_left_follows_the_pace_of_the_part_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("spotscope.progress.time.monotonic", lambda: now[0])
+    progress, steps = _told()
+    slow, fast = progress.part(0.0, 0.2), progress.part(0.2, 1.0)
+    now[0] = 100.0
+    slow.report(1.0)
+    assert steps[-1].seconds_left == pytest.approx(400)
+    fast.report(0.0)
+    now[0] = 102.0
+    fast.report(0.5)
+    assert steps[-1].seconds_left == pytest.approx(2)

@@ -56,6 +56,7 @@ class Progress:
         self._span = (0.0, 1.0)
         self._best = [0.0]  # shared by parts, so that the bar never jumps back
         self._started = time.monotonic()
+        self._since: tuple[float, float] | None = None  # when this part began, and where
 
     def check(self) -> None:
         """Raise `Cancelled` when the user asked to stop."""
@@ -75,9 +76,21 @@ class Progress:
         whole = max(self._best[0], low + (high - low) * min(max(fraction, 0.0), 1.0))
         self._best[0] = whole
         if self.listener is not None:
-            elapsed = time.monotonic() - self._started
-            left = elapsed * (1 - whole) / whole if whole > 0.02 and elapsed > 0.5 else None
-            self.listener(Step(whole, message, left, values))
+            self.listener(Step(whole, message, self._left(whole), values))
+
+    def _left(self, whole: float) -> float | None:
+        """Estimate the seconds left: this part at its own pace, those after it at that of all."""
+        now = time.monotonic()
+        self._since = self._since or (now, whole)
+        elapsed, high = now - self._started, self._span[1]
+        if whole <= 0.02 or elapsed <= 0.5:
+            return None
+        pace = elapsed / whole
+        here, moved = now - self._since[0], whole - self._since[1]
+        # A part may take far less or more than its share of the bar.
+        if here < 0.5 or moved < 0.05 * (high - self._since[1]):
+            return pace * (1 - whole)
+        return here / moved * (high - whole) + pace * (1 - high)
 
     def part(self, start: float, stop: float) -> Progress:
         """Return the progress of a part of this job that spans `start` to `stop` of it."""

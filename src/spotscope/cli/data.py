@@ -45,7 +45,7 @@ def import_(
         typer.Option(help="Whose tissue it is: sections of one patient are kept together."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the section; taken from the source without.")
+        str | None, typer.Option(help="Name of the section; the store's without.")
     ] = None,
     link: Annotated[
         bool,
@@ -81,7 +81,8 @@ def import_(
             labels=labels,
             mpp_um=mpp,
             patient=patient,
-            name=name,
+            # Sources are often called alike, such as outs: two would be taken for one section.
+            name=name or out.stem,
             link=link,
             full_width_px=full_width,
             progress=progress,

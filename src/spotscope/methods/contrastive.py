@@ -19,7 +19,7 @@ from spotscope.encoders.base import Encoder, encoders
 from spotscope.errors import SpotScopeError
 from spotscope.files import cache_folder
 from spotscope.methods.base import Arrays, Method, MethodSettings
-from spotscope.methods.pair_images import PairImages, Shown
+from spotscope.methods.pair_images import PairImages, Shown, TrainedImages
 from spotscope.methods.reading import packed, unpacked
 from spotscope.methods.used_spots import UsedSpots
 
@@ -161,17 +161,20 @@ class ContrastiveMethod(Method):
         settings = self.settings
         self._enough(cohort)
         self.images = self.image_side(PairImages.of(self.encoder, settings.trainable))
-        shown = self.images.training(cohort, self.spot_table(cohort), progress.part(0, 0.2))
+        # With a network that is not trained, looking at the patches is most of the work.
+        looking = 0.2 if isinstance(self.images, TrainedImages) else 0.75
+        trained = progress.part(looking, 1.0)
+        shown = self.images.training(cohort, self.spot_table(cohort), progress.part(0, looking))
         data = TrainingData(shown.spots, cohort.section_of.astype(np.int64), shown.patches)
         checks = None
         if validation is not None:
             held = self.images.training(
-                validation, self.spot_table(validation), progress.part(0.2, 0.25)
+                validation, self.spot_table(validation), trained.part(0.0, 0.06)
             )
             checks = TrainingData(held.spots, validation.section_of.astype(np.int64), held.patches)
         with seeded(settings.seed):
             self.model = self._built(cohort)
-            self.pretrain(cohort, shown, progress.part(0.25, 0.3))
+            self.pretrain(cohort, shown, trained.part(0.06, 0.12))
         folder = self._run_folder(cohort, validation)
         result = train(
             self.model,
@@ -188,7 +191,7 @@ class ContrastiveMethod(Method):
             ),
             validation=checks,
             folder=folder,
-            progress=progress.part(0.3, 0.97),
+            progress=trained.part(0.12, 0.96),
         )
         self.notes, self.history = list(result.notes), result.history
         if settings.patience and validation is None:
@@ -199,7 +202,7 @@ class ContrastiveMethod(Method):
         last = result.history[-1] if result.history else {}
         told = ("loss", "contrastive", "chance", "top1", "top5")
         self.scores |= {k: v for k, v in last.items() if k in told}
-        self._index(cohort, progress.part(0.97, 1.0))
+        self._index(cohort, trained.part(0.96, 1.0))
         # A finished run must not stand in for a later one: the code may have changed by then.
         discard(folder)
 

@@ -183,13 +183,13 @@ class ModelPage(QWidget):
 
 
 def _name(record: dict[str, Any]) -> str:
-    """Say a model in a few words: method, and when it was made."""
+    """Say a model in a few words: when it was made, which a long title must not hide, and what."""
     title = str(record.get("title") or record["method"])
     try:
         made = datetime.fromisoformat(str(record.get("created")))
     except ValueError:  # of another program
         return title
-    return f"{title} · {made.astimezone():%d %b %H:%M}"
+    return f"{made.astimezone():%d %b %H:%M} · {title}"
 
 
 def let_shrink(box: QComboBox) -> None:

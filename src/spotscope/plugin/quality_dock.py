@@ -178,7 +178,7 @@ class QualityDock(Dock):
         for part in (self.table, self.scatter, self.histogram):
             self.split.addWidget(part)
         self.split.setSizes([420, 300, 300])
-        self.split.setMinimumHeight(150)
+        self.split.setMinimumHeight(110)
         self.body.addWidget(self.split, 1)
         self.viewer.events.theme.connect(self._on_theme)
         self.fold.setChecked(self._is_low())

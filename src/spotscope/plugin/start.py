@@ -49,6 +49,7 @@ class StartPanel(QWidget):
         self.recent = QPushButton("Recent")
         self._menu = QMenu(self)
         self._menu.aboutToShow.connect(self._fill_recent)
+        self._menu.setToolTipsVisible(True)
         self.recent.setMenu(self._menu)
         layout = QVBoxLayout(self)
         layout.addWidget(wrapped(sentence))
@@ -104,8 +105,11 @@ class StartPanel(QWidget):
 
     def _fill_recent(self) -> None:
         self._menu.clear()
-        for path in recent():
-            action = self._menu.addAction(path.name)
+        known = recent()
+        names = [path.name for path in known]
+        for path in known:
+            alone = names.count(path.name) == 1
+            action = self._menu.addAction(path.name if alone else f"{path.name} in {path.parent}")
             action.setToolTip(str(path))
             action.triggered.connect(partial(self.open_path, path))
 

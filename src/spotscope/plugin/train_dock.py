@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QPushButton,
+    QSizePolicy,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -147,7 +148,7 @@ class TrainDock(Dock):
         if plan.why_not:
             return
         self.estimator.stop()
-        self.board.clear(plan.title)
+        self.board.clear(plan.title, plan.epochs)
         self._stopped = None
         out = plan.folder()
 
@@ -217,6 +218,10 @@ class TrainDock(Dock):
         """Show the settings or the curves; a training that was stopped can go on from these."""
         running = self.job_bar.running
         self.pages.setCurrentWidget(self.page if form else self.board)
+        ignored, wanted = QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred
+        for page in (self.page, self.board):  # the one that is hidden asks for no height
+            policy = wanted if page is self.pages.currentWidget() else ignored
+            page.setSizePolicy(policy, policy)
         self.again.setVisible(not form and not running)
         self.start.setVisible(form or (not running and self._stopped is not None))
         self.then.setVisible(form or running)
@@ -256,11 +261,12 @@ class CurveBoard(QWidget):
         places = self.curves.points.get("loss", ([0.0], []))[0]
         return places[-1]
 
-    def clear(self, title: str) -> None:
-        """Begin anew."""
+    def clear(self, title: str, epochs: bool = True) -> None:
+        """Begin anew, with a method that learns in epochs or at once."""
         self.curves = Curves()
         self.title.setText(f"<b>Training {title}</b>")
-        self.waiting.setText("Reading patches; the curves come with the first epoch.")
+        then = "the curves come with the first epoch" if epochs else "then it is fitted in one go"
+        self.waiting.setText(f"Getting ready; {then}.")
         self.waiting.show()
         self._draw()
 

@@ -50,6 +50,8 @@ class TrainPlan:
         The same as a sentence.
     why_not
         Why it cannot be started now, as a sentence.
+    epochs
+        Whether it learns in epochs, so that there are curves to watch.
     """
 
     method: str = ""
@@ -60,6 +62,7 @@ class TrainPlan:
     validation: tuple[Path, ...] = ()
     said: str = ""
     why_not: str | None = None
+    epochs: bool = True
 
     def folder(self) -> Path:
         """Return where to keep the model."""
@@ -209,6 +212,7 @@ class TrainPage(QWidget):
             sections=tuple(one.path for one in chosen),
             validation=tuple(one.path for one in held),
             said=said,
+            epochs="epochs" in method.Settings.model_fields,
         )
 
     def trains_on(self, path: Path) -> bool:
