@@ -12,6 +12,7 @@ from spotscope.methods.anand import Data
 from spotscope.methods.anand_embedding import (
     Heat,
     heat_signature,
+    seen,
     singular_vectors,
 )
 from spotscope.methods.base import get_method, load_method
@@ -148,6 +149,22 @@ def test_a_grid_sees_the_same_neighbourhood_as_the_spots(split: tuple[Cohort, Co
         np.asarray(section.centres_px)[:, None] - grid.centres_px[None], axis=2
     ).argmin(axis=1)
     assert _mean_pearson(on_spots.expression, on_grid.expression[near]) > 0.8
+
+
+def test_a_spot_is_pooled_with_its_nearest(split: tuple[Cohort, Cohort]) -> None:
+    from spotscope.encoders.base import get_encoder
+    from spotscope.progress import Progress
+
+    places = Places.on_spots(split[0].sections[0])
+    own, around = seen(places, get_encoder("stain"), 6, 100.0, Progress())
+    checked = 0
+    for spot in range(0, len(places), 10):
+        apart = np.linalg.norm(places.centres_px - places.centres_px[spot], axis=1)
+        near = apart <= np.sort(apart)[6]
+        if near.sum() == 7:  # no ties
+            checked += 1
+            np.testing.assert_allclose(around[spot], own[near].mean(axis=0), rtol=1e-4, atol=1e-5)
+    assert checked > 3
 
 
 def _line(points: np.ndarray, mpp: float = 1.0) -> Places:

@@ -8,9 +8,10 @@ import torch
 
 from spotscope.data.cohort import Cohort
 from spotscope.data.places import Places
-from spotscope.errors import SpotScopeError
+from spotscope.errors import Cancelled, SpotScopeError
 from spotscope.methods.base import get_method, load_method
 from spotscope.training.embed import embed_spots
+from spotscope.training.settings import TrainingSettings
 
 NAMES = ("clip", "bleep", "mclstexp")
 
@@ -199,6 +200,70 @@ def test_bleep_as_published_has_hard_targets_and_by_default_soft_ones() -> None:
     soft = soft_targets(unit(image), unit(spot), ours.temperature)
     assert hard.diagonal().min() > 1 - 1e-6
     assert soft.diagonal().max() < 0.9
+
+
+def test_bleeps_loss_is_its_own_and_clips_the_plain_one() -> None:
+    for compat in (True, False):
+        bleep = get_method("bleep")({"paper_compat": compat}, encoder="stain").loss()
+        assert (bleep.kind, bleep.published) == ("soft_target", compat)
+        clip = get_method("clip")({"paper_compat": compat}, encoder="stain").loss()
+        assert clip.kind == "hard"
+
+
+@pytest.mark.parametrize("patches", [False, True])
+def test_the_training_is_told_every_setting(
+    patches: bool,
+    small_network: str,
+    split: tuple[Cohort, Cohort],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[TrainingSettings] = []
+
+    def catch(model: object, data: object, settings: TrainingSettings, **_: object) -> None:
+        told.append(settings)
+        raise Cancelled
+
+    monkeypatch.setattr("spotscope.training.engine.train", catch)
+    own = {"epochs": 7, "batch_size": 33, "learning_rate": 0.02, "weight_decay": 0.3}
+    settings = {**_settings(), **own, "patience": 4, "seed": 9}
+    encoder = small_network if patches else "stain"
+    with pytest.raises(Cancelled):
+        get_method("clip")(settings, encoder=encoder).fit(split[0])
+    (found,) = told
+    assert {name: getattr(found, name) for name in own} == own
+    assert (found.patience, found.seed, found.device) == (4, 9, "cpu")
+    assert (found.augmentation is not None) == patches
+    with pytest.raises(Cancelled):
+        get_method("clip")({**settings, "augment": False}, encoder=encoder).fit(split[0])
+    assert told[1].augmentation is None
+
+
+def test_neighbours_lie_at_their_offsets_in_spot_distances(split: tuple[Cohort, Cohort]) -> None:
+    method = get_method("mclstexp")(_settings(around=6), encoder="stain")
+    method.genes = list(split[0].genes[:5])
+    expression, offsets, present = method.spot_table(split[0]).spot_inputs(torch.arange(40))
+    torch.testing.assert_close(
+        expression[:, 0], torch.from_numpy(split[0].expression(method.genes)[:40])
+    )
+    apart = offsets.norm(dim=2)
+    assert (apart[:, 0] == 0).all()
+    nearest = apart[:, 1][present[:, 1]]
+    torch.testing.assert_close(nearest.median(), torch.tensor(1.0), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["bleep", "mclstexp"])
+def test_neighbours_weigh_as_the_method_says(name: str, split: tuple[Cohort, Cohort]) -> None:
+    from spotscope.progress import Progress
+
+    method = get_method(name)(_settings(epochs=1, neighbours=5), encoder="stain").fit(split[0])
+    found = method.retrieve(Places.on_spots(split[1].sections[0]), Progress())
+    if name == "bleep":
+        np.testing.assert_allclose(found.weights, 0.2, rtol=1e-5)
+        return
+    shares = 1 / (found.neighbours.distance2.double().numpy() + 1e-6)
+    shares /= shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.weights, shares, rtol=1e-4)
+    assert np.ptp(found.weights, axis=1).max() > 0.01
 
 
 def test_the_same_seed_trains_the_same_model(split: tuple[Cohort, Cohort]) -> None:

@@ -201,6 +201,22 @@ def test_the_same_seed_learns_the_same_space(counts: np.ndarray, patients: np.nd
     np.testing.assert_array_equal(first, second)
 
 
+def test_the_prior_has_its_whole_weight_by_the_middle_of_any_run(
+    counts: np.ndarray, patients: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import scvi
+
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(scvi.model.SCVI, "train", lambda _self, **given: told.append(given))
+    for epochs in (1, 40):
+        settings = dataclasses.replace(QUICK, epochs=epochs, kl_weight=2.0)
+        train_latent_model(counts, patients, None, settings)
+        plan = told[-1]["plan_kwargs"]
+        assert told[-1]["max_epochs"] == epochs
+        assert plan["n_epochs_kl_warmup"] == max(1, epochs // 2)
+        assert plan["max_kl_weight"] == 2.0
+
+
 def test_no_batch_of_a_single_spot_is_left() -> None:
     assert latent_training._batch_size(128, [257, 40]) == 127
     assert latent_training._batch_size(128, [129, 255]) == 126

@@ -172,6 +172,18 @@ def test_components_and_spacing_come_from_the_training_sections_alone(split: Spl
     assert "val_loss" in with_validation.history[-1]
 
 
+def test_the_spots_side_takes_centred_components_and_their_sums_over_the_graph(
+    fitted: tuple[StGchbMethod, list[Step]], split: Split
+) -> None:
+    method, train = fitted[0], split[0]
+    own, sums = (table.numpy() for table in method.spot_table(train).tables)
+    np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-4)
+    weights = as_matrix(method.spacing.graph(Places.on_spots(train.sections[0])))
+    first = train.sections[0].n_spots
+    np.testing.assert_allclose(sums[:first], weights @ own[:first], atol=1e-4)
+    assert np.abs(sums - own).max() > 0.1
+
+
 def test_the_loss_is_the_pairs_plus_the_bottleneck(
     fitted: tuple[StGchbMethod, list[Step]], batch: Batch
 ) -> None:
@@ -242,6 +254,7 @@ def test_the_published_form_trains_predicts_and_comes_back(split: Split, tmp_pat
     assert method.loss().kind == "alignment"
     assert not method.loss().normalise
     assert method.model.scale == pytest.approx(7.0711, abs=1e-4)
+    assert method.model.published
     assert "image_nhsic_output" in method.history[-1]
     places = Places.on_spots(test.sections[0])
     found = method.predict(places).expression
