@@ -307,6 +307,18 @@ def test_a_save_that_fails_is_said_and_can_be_tried_again(kept, qtbot, monkeypat
     assert not dock.message.text
 
 
+def test_another_section_is_shown_with_its_predicted_subtypes_too(
+    dock, viewer, stranger, add_subtypes, qtbot
+):
+    for opened in (dock.workspace.section, stranger):
+        add_subtypes(opened.section)
+        opened.read_subtype_runs()
+    dock.workspace.show("predicted subtype")
+    show_section(viewer, stranger)
+    qtbot.wait(50)
+    assert dock.workspace.view == "predicted subtype"
+
+
 def test_outlines_without_class_are_said_and_get_the_chosen_one_as_one_step(dock, tmp_path):
     square = [[50, 50], [50, 300], [400, 300], [400, 50], [50, 50]]
     feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [square]}}

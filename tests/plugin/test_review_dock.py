@@ -138,7 +138,7 @@ def test_learning_shows_the_map_its_legend_and_its_validation(qtbot, dock, viewe
     ]
     assert "Blocks of tissue held out" in dock.map.scores.protocol.text()
     assert "trained on this section" in dock.map.protocol.text()
-    assert "are in the section's store" in dock.message.text
+    assert "the subtypes of C2 are in its store." in dock.message.text
 
 
 def test_a_classifier_that_could_not_be_validated_says_so(dock):

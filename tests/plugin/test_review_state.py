@@ -9,6 +9,7 @@ from spotscope.errors import SpotScopeError
 from spotscope.plugin.drawing import drawing_of, workspace_of
 from spotscope.plugin.layers import described
 from spotscope.plugin.review_drawing import NAME
+from spotscope.plugin.review_page import _said
 from spotscope.plugin.review_state import outline_of_cells
 from spotscope.plugin.script import show_section
 
@@ -68,6 +69,28 @@ def test_unsure_tissue_between_spots_is_asked_about_and_no_spot_twice(viewer, fr
         for target in bare
     )
     assert any(len(target.spots) > 1 for target in targets)
+
+
+def test_tissue_unlike_anything_learnt_says_so_and_not_how_probable_a_class_is(
+    viewer, bare_slide, add_subtypes
+):
+    add_subtypes(bare_slide.section)
+    bare_slide.read_subtype_runs()
+    show_section(viewer, bare_slide)
+    workspace = workspace_of(viewer)
+    assert workspace.view == "predicted subtype"  # all there is of this slide
+    told = workspace.subtypes.told()
+    cell = int(np.argmax(told.on_grid.map.probabilities.max(axis=1)))
+    sure = told.on_grid.say(cell)
+    assert "unlike" not in sure
+    told.on_grid.map.distance[:] = 1.5
+    workspace.subtypes.change(threshold=0.51)
+    part = workspace.subtypes.told().on_grid
+    assert part.say(cell) == f"unsure, unlike anything learnt ({sure})"
+    target = workspace.review.next("uncertain")
+    assert target.strange
+    assert "unlike anything learnt" in _said(target, None)
+    assert "%" not in _said(target, None)
 
 
 def test_progress_counts_what_was_looked_at(workspace):

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
     from spotscope.data.places import Places
 
-__all__ = ["UNSURE", "SubtypeMap", "areas", "decide", "neighbour_pairs", "smoothed"]
+__all__ = ["FARTHEST", "UNSURE", "SubtypeMap", "areas", "decide", "neighbour_pairs", "smoothed"]
 
 UNSURE = "unsure"
 """Names the places whose class is not decided."""
+FARTHEST = 1.0
+"""Distance from anything learnt beyond which no class is relied on."""
 
 
-def decide(told: SubtypeMap, threshold: float = 0.5, farthest: float = 1.0) -> NDArray[np.int64]:
+def decide(
+    told: SubtypeMap, threshold: float = 0.5, farthest: float = FARTHEST
+) -> NDArray[np.int64]:
     """Return (n,) the index of the most probable class, -1 where it is not to be relied on.
 
     Parameters

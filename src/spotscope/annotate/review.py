@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spotscope.annotate.learnt import decide, neighbour_pairs
+from spotscope.annotate.learnt import FARTHEST, decide, neighbour_pairs
 from spotscope.annotate.suggest import doubt
 from spotscope.data.places import spot_pitch_px
 
@@ -61,7 +61,7 @@ class Region:
 def uncertain_regions(
     told: SubtypeMap,
     threshold: float = 0.5,
-    farthest: float = 1.0,
+    farthest: float = FARTHEST,
     *,
     widest_um: float = WIDEST_UM,
     at_most: int = 100,

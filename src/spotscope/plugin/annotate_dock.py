@@ -236,8 +236,11 @@ class AnnotateDock(Dock):
         self.compare.update_from()
 
     def _show_labels(self) -> None:
-        """Show the labels there are, unless the user looks at a gene."""
-        if not isalive(self) or self.workspace.section is None or self.workspace.gene is not None:
+        """Show the labels there are, unless the user looks at a gene or at predicted subtypes."""
+        workspace = self.workspace
+        if not isalive(self) or workspace.section is None or workspace.gene is not None:
+            return
+        if workspace.view == "predicted subtype":
             return
         known = self.workspace.section.subtypes
         if self._annotating.is_open and known is not None and (known[1] >= 0).any():

@@ -185,8 +185,8 @@ def _said(made: Learnt) -> str:
     """Say what a learning made."""
     names = ", ".join(opened.name for opened, _ in made.runs)
     said = "Learnt again" if made.again else "Learnt"
-    said += f" in {duration(made.seconds)}; the subtypes of {names} are in the section's store."
-    return said
+    whose = "its store" if len(made.runs) == 1 else "their stores"
+    return f"{said} in {duration(made.seconds)}; the subtypes of {names} are in {whose}."
 
 
 def _encoders(progress: Progress) -> list[Any]:

@@ -249,8 +249,10 @@ def _titled(run: SubtypeRun) -> str:
     """Say a run in a few words, its time first: that is what tells it from the others."""
     made = datetime.fromisoformat(run.created)
     after = run.provenance.get("pretrained")
-    pair = f" after {after.upper()}" if after else ""
-    return f"{made.day} {made:%b %H:%M} · {run.title.split(', ')[0]}{pair}"
+    title = run.title.split(", ")[0]
+    if after:  # which of the image classifiers it is, where there is room for it
+        title = title.replace("Subtype classifier", f"{after.upper()} classifier")
+    return f"{made.day} {made:%b %H:%M} · {title}"
 
 
 def _slider(tip: str) -> QSlider:

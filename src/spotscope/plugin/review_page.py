@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from spotscope.errors import SpotScopeError
-from spotscope.plugin.subtype_state import percent
+from spotscope.plugin.subtype_state import STRANGE, percent
 from spotscope.plugin.widgets import Message, clear, wrapped
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ _HOW = (
 def _said(target: Target, annotated: str | None) -> str:
     """Say what is known of a place."""
     lines = [f"<b>{target.told} {percent(target.probability)}</b>"]
+    if target.strange:
+        lines = [f"<b>{STRANGE}</b>, nearest {target.told}"]
     lines.append(f"annotated {annotated}" if annotated else "not annotated")
     count = len(target.spots)
     lines.append(f"{count} spots" if count != 1 else "1 spot")

@@ -38,6 +38,8 @@ class Target:
         Places of the spots that it holds.
     outline
         Closed rings, each (m, 2) row, col in level-0 pixels.
+    strange
+        Whether it is unlike anything that was learnt, so that its class says little.
     """
 
     kind: Kind
@@ -45,6 +47,7 @@ class Target:
     probability: float
     spots: NDArray[np.intp]
     outline: list[NDArray[np.float64]]
+    strange: bool = False
 
     @property
     def centre_px(self) -> tuple[float, float]:
@@ -300,7 +303,8 @@ class Review:
         else:
             spots = self._spots_on(part, members)
             outline = outline_of_cells(part.grid, members)
-        return Target(kind, part.map.classes[best], float(shares[best]), spots, outline)
+        strange = part.strange(members)
+        return Target(kind, part.map.classes[best], float(shares[best]), spots, outline, strange)
 
     def _spots_on(self, part: ToldPart, members: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the spots whose centres lie on some cells."""

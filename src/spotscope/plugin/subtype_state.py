@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from spotscope.annotate.learnt import UNSURE, areas, decide, smoothed
+from spotscope.annotate.learnt import FARTHEST, UNSURE, areas, decide, smoothed
 from spotscope.errors import SpotScopeError
 from spotscope.plugin import colours
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from spotscope.data.subtype_runs import SubtypeRun
     from spotscope.plugin.opened import OpenSection
     from spotscope.plugin.workspace import Workspace
+
+
+STRANGE = "unlike anything learnt"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,13 @@ class ToldPart:
         shares = self.map.probabilities[place]
         best = int(shares.argmax())
         said = f"{self.map.classes[best]} {percent(float(shares[best]))}"
-        return said if self.codes[place] >= 0 else f"{UNSURE} ({said})"
+        if self.codes[place] >= 0:
+            return said
+        return f"{UNSURE}, {STRANGE} ({said})" if self.strange(place) else f"{UNSURE} ({said})"
+
+    def strange(self, places: int | NDArray[np.intp]) -> bool:
+        """Whether a place, or most of several, is too far from all that was learnt to be told."""
+        return bool((self.map.distance[places] > FARTHEST).mean() > 0.5)
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,10 @@ class Workspace:
         return None
 
     def _first_view(self) -> View:
-        return "measured" if self.section is None or not self.why_not("measured") else "predicted"
+        if self.section is None:
+            return "measured"
+        views: tuple[View, ...] = ("measured", "predicted", "predicted subtype")
+        return next((view for view in views if not self.why_not(view)), "predicted")
 
     def describe_spot(self, spot: int) -> str:
         """Say what is known of a spot: name, values of the gene, subtype."""
