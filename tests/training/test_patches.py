@@ -55,3 +55,13 @@ def test_a_cancelled_cut_leaves_nothing(slide: Slide, tmp_path: Path) -> None:
 def test_patches_of_two_sizes_are_refused() -> None:
     with pytest.raises(SpotScopeError, match="of one size"):
         PatchStore([np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 5, 5, 3), np.uint8)])
+
+
+def test_patches_stay_on_a_gpu_when_they_fill_less_than_half_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = PatchStore([np.zeros((10, 4, 4, 3), np.uint8)])
+    for free, fits in ((2 * store.nbytes, False), (2 * store.nbytes + 2, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=free: (free, 10**9))
+        assert store.fits(torch.device("cuda:0")) == fits
+    assert not store.fits(torch.device("cpu"))  # the page cache holds them
