@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.layers import Image, Points
+from scipy.ndimage import binary_erosion
 
 from spotscope.plugin import colours
 from spotscope.plugin.drawing import drawing_of, workspace_of
@@ -78,11 +79,15 @@ def test_the_map_lies_on_the_slide_and_is_empty_off_tissue(viewer, c2):
     show_gene(viewer, "ERBB2", "predicted")
     layer = find(viewer.layers, c2, "prediction")
     run = c2.runs[0]
-    assert tuple(layer.scale) == (50.0, 50.0)
-    assert tuple(layer.translate) == (24.0, 24.0)  # the centre of cell (0, 0), 12 px, in µm
-    np.testing.assert_array_equal(np.isnan(layer.data), ~run.grid.mask)
-    dense = layer.data[run.grid.mask]
-    assert np.nanmax(layer.data) == dense.max()
+    cell, finer = run.grid.stride_um, 4
+    assert tuple(layer.scale) == (cell / finer, cell / finer)
+    # Its corner is that of cell (0, 0), whose centre lies at 12 px.
+    assert tuple(layer.translate - layer.scale / 2) == (24.0 - cell / 2, 24.0 - cell / 2)
+    values = c2.predicted_map(run, "ERBB2")
+    inside = binary_erosion(run.grid.mask)  # away from the edge, a cell shows its own value
+    for corner in (0, finer - 1):
+        shown = layer.data[corner::finer, corner::finer]
+        np.testing.assert_array_equal(shown[inside], values[inside])
     top = np.array(np.unravel_index(np.nanargmax(layer.data), layer.data.shape))
     # The test's violet patch is centred on 30 % of the rows and 35 % of the columns.
     where = np.array(layer.data_to_world(top)) / 2.0
@@ -265,6 +270,17 @@ def test_a_prediction_on_training_data_says_so_on_its_layer(viewer, fresh, predi
     assert find(viewer.layers, fresh, "prediction").name == "C2 ERBB2 predicted (trained on it)"
 
 
+def test_the_map_follows_the_edge_of_the_tissue(viewer, c2, tissue_masks):
+    show_section(viewer, c2)
+    show_gene(viewer, "ERBB2", "predicted")
+    layer = find(viewer.layers, c2, "prediction")
+    shown = np.argwhere(np.isfinite(layer.data))
+    row, col = (layer.scale * shown + layer.translate).T / c2.mpp_um
+    out = np.hypot((row - 405) / 342, (col - 600) / 504)  # 1 at the edge of the ellipse
+    assert out.max() < 1.03  # a cell's corner would reach 1.07
+    assert np.isfinite(layer.data).sum() == pytest.approx(16 * tissue_masks[0].sum(), rel=0.05)
+
+
 def test_another_run_of_another_grain_moves_the_same_map(viewer, fresh, predict):
     predict(fresh.section, "fine")
     predict(fresh.section, "coarse", stride=50.0)
@@ -277,7 +293,7 @@ def test_another_run_of_another_grain_moves_the_same_map(viewer, fresh, predict)
     show_run(viewer, "coarse")
     assert find(viewer.layers, fresh, "prediction") is layer
     assert layer.data.shape[0] < fine[0]
-    assert tuple(layer.scale) == (100.0, 100.0)
+    assert tuple(layer.scale) == (25.0, 25.0)
     assert layer.extent.world[1] == pytest.approx([1800, 2400], abs=110)
 
 

@@ -110,10 +110,11 @@ def spots_layer(opened: OpenSection, role: Role = "spots") -> LayerDataTuple:
 
 def prediction_layer(opened: OpenSection, run: Run) -> LayerDataTuple:
     """Return the map of a run's first gene, to be recoloured."""
+    outline = opened.outline(run)
     return (
-        opened.predicted_map(run, run.genes[0]),
+        outline.image(opened.predicted_map(run, run.genes[0])),
         {
-            **picture_frame(opened, *_place(run)),
+            **picture_frame(opened, outline.origin_px, outline.step_px),
             "name": f"{opened.name} prediction",
             "metadata": metadata(opened, "prediction"),
             "opacity": MAP_OPACITY,
@@ -190,10 +191,10 @@ def show_prediction(
     layer: Image, opened: OpenSection, run: Run, gene: str, limits: tuple[float, float]
 ) -> None:
     """Show a run's map of a gene, in place."""
-    picture = opened.predicted_map(run, gene)
-    origin_px, step_px = _place(run)
-    scale = (step_px * opened.mpp_um,) * 2
-    translate = tuple(value * opened.mpp_um for value in origin_px)
+    outline = opened.outline(run)
+    picture = outline.image(opened.predicted_map(run, gene))
+    scale = (outline.step_px * opened.mpp_um,) * 2
+    translate = tuple(value * opened.mpp_um for value in outline.origin_px)
     if not np.allclose(layer.scale, scale) or not np.allclose(layer.translate, translate):
         layer.scale, layer.translate = scale, translate
     _show_picture(layer, picture, limits, layer.colormap)
@@ -245,8 +246,3 @@ def picture_frame(
         "blending": "translucent",
         "interpolation2d": "nearest",
     }
-
-
-def _place(run: Run) -> tuple[tuple[float, float], float]:
-    assert run.grid is not None
-    return run.grid.origin_px, run.grid.stride_px

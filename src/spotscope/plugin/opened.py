@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spotscope.plugin.colours import error_limits, expression_limits
+from spotscope.plugin.outline import Outline
 from spotscope.plugin.raster import POINTS_BELOW, SpotRaster
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class OpenSection:
         self.subtype_runs: list[SubtypeRun] = []
         self._shown_labels: tuple[list[str], NDArray[np.intp]] | None = None
         self._lock = threading.Lock()
+        self._outlines: dict[str, Outline] = {}
         self._kept: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
         self.read_runs()
         self.read_subtype_runs()
@@ -160,8 +162,17 @@ class OpenSection:
         if self.section.has_spots:
             _ = (self._expression, self._place_of, self.genes, self.raster, self.subtypes)
         for run in self.runs:
-            _ = run.grid
+            if run.has_grid:
+                self.outline(run)
         return self
+
+    def outline(self, run: Run) -> Outline:
+        """Return how the map of a run is drawn, the same for all its genes."""
+        found = self._outlines.get(run.id)
+        if found is None:
+            assert run.grid is not None
+            found = self._outlines[run.id] = Outline.of(self.section.slide, run.grid)
+        return found
 
     def read_runs(self) -> None:
         """Read which predictions the store holds."""
