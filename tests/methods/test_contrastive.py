@@ -266,6 +266,25 @@ def test_neighbours_weigh_as_the_method_says(name: str, split: tuple[Cohort, Coh
     assert np.ptp(found.weights, axis=1).max() > 0.01
 
 
+def test_the_search_runs_where_the_network_does_when_the_reference_fits(
+    split: tuple[Cohort, Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spotscope.nets.retrieval import ReferenceIndex
+
+    method = get_method("clip")(_settings(epochs=1), encoder="stain").fit(split[0])
+    places = Places(split[1].sections[0], split[1].sections[0].centres_px[:3])
+    before = method.predict(places).expression
+    asked, moved = [], []
+    for fits in (False, True):
+        monkeypatch.setattr(
+            ReferenceIndex, "fits", lambda _, device, fits=fits: (asked.append(device), fits)[1]
+        )
+        monkeypatch.setattr(ReferenceIndex, "to", lambda _, device: moved.append(device))
+        np.testing.assert_array_equal(method.predict(places).expression, before)
+        assert moved == (["cpu"] if fits else [])
+    assert asked == ["cpu", "cpu"]
+
+
 def test_the_same_seed_trains_the_same_model(split: tuple[Cohort, Cohort]) -> None:
     train, test = split
     places = Places.on_spots(test.sections[0])

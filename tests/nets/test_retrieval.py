@@ -161,6 +161,16 @@ def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path) -> None:
         ReferenceIndex.load(tmp_path / "torn.safetensors")
 
 
+def test_a_reference_goes_to_a_gpu_that_has_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = reference()  # 60 spots of 8 and 5 numbers
+    needed = 60 * (2 * 8 + 5) * 4
+    for free, fits in ((2 * needed, False), (2 * needed + 1, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device, free=free: (free, 10**9))
+        assert index.fits("cuda:0") == fits
+    assert not index.fits("cpu")
+    assert not index.fits("mps")
+
+
 def test_search_can_be_cancelled() -> None:
     progress = Progress()
     progress.cancel.set()

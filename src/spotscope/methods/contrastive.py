@@ -220,7 +220,10 @@ class ContrastiveMethod(Method):
             When the section is in the reference: its own measurement would be its prediction.
         """
         self.reference.refuse_overlap([places.section.name])
-        queries = self.images.embed(self.model, places, self._device(), progress.part(0.0, 0.9))
+        device = self._device()
+        queries = self.images.embed(self.model, places, device, progress.part(0.0, 0.9))
+        if self.reference.fits(device):
+            self.reference.to(device)
         return self.reference.retrieve(
             queries,
             self.settings.neighbours,

@@ -139,6 +139,14 @@ class ReferenceIndex:
         self._keys = self._searchable(self.embeddings, query=False)
         return self
 
+    def fits(self, device: str | torch.device) -> bool:
+        """Say whether it fills less than half of what is free on `device`, a CUDA GPU."""
+        device = torch.device(device)
+        if device.type != "cuda":
+            return False  # it searches from main memory where there is no other
+        needed = 2 * self.embeddings.nbytes + self.expression.nbytes
+        return self.device == device or needed < torch.cuda.mem_get_info(device)[0] / 2
+
     def search(
         self,
         queries: Tensor | NDArray[np.float32],
