@@ -71,6 +71,19 @@ def test_unsure_tissue_between_spots_is_asked_about_and_no_spot_twice(viewer, fr
     assert any(len(target.spots) > 1 for target in targets)
 
 
+def test_unsure_places_without_labels_come_first(workspace):
+    review = workspace.review
+    workspace.subtypes.change(threshold=0.6)
+    review.next("uncertain")
+    workspace.annotating.erase(review.queue.targets[-1].spots)
+    workspace.subtypes.change(threshold=0.601)  # another reading: the places are found anew
+    review.next("uncertain")
+    known = [bool(review.annotated(target)) for target in review.queue.targets]
+    assert known == sorted(known)
+    assert not known[0]
+    assert known[-1]
+
+
 def test_tissue_unlike_anything_learnt_says_so_and_not_how_probable_a_class_is(
     viewer, bare_slide, add_subtypes
 ):

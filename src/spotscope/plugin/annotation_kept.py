@@ -34,7 +34,7 @@ def kept(document: AnnotationDocument, section: Section, *, busy: bool = False) 
         return f"All kept on disk · {edits} not yet saved into the section"
     saved = saved_at(section)
     if saved is None:
-        return "Nothing is annotated yet; every edit is kept on disk at once."
+        return "No edit yet; each is kept on disk at once."
     today = saved.date() == datetime.now().astimezone().date()
     when = saved.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
     return f"All edits kept · saved into the section {when}"

@@ -255,8 +255,8 @@ class Review:
     def _uncertain(self, told: Told, section: OpenSection) -> list[Target]:
         """Return what is unsure, by its area: of the map, and of the spots that lie beside it.
 
-        Tissue between the spots counts from one spot's share on: less than that holds no spot
-        that a label could be learnt from, and is seen in the map.
+        Places without labels come first. Tissue between the spots counts from one spot's share
+        on: less than that holds no spot that a label could be learnt from, and is seen in the map.
         """
         from spotscope.annotate.review import uncertain_regions
 
@@ -280,7 +280,9 @@ class Review:
                 seen[target.spots] = True
                 weight = share * len(left) / len(region.members) if of_spots else 1.0
                 found.append((region.score * weight, target))
-        found.sort(key=lambda one: -one[0])
+        known = np.array([name is not None for name in labels_of(self._workspace, section).names])
+        # What bears labels already has less to teach, and comes after all that has none.
+        found.sort(key=lambda one: (bool(known[one[1].spots].any()), -one[0]))
         return [target for _, target in found]
 
     def _settled(self, target: Target) -> bool:
