@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from spotscope.errors import SpotScopeError
@@ -45,6 +46,7 @@ class Footer(QWidget):
         self.redo.clicked.connect(self._annotating.redo)
         self.save.clicked.connect(lambda: self.save_now())
         self.again.clicked.connect(self._annotating.open_again)
+        self._annotating.saves.changed.connect(self._on_saves)
         row = QHBoxLayout()
         for button in (self.undo, self.redo, self.save, self.again):
             row.addWidget(button)
@@ -72,6 +74,10 @@ class Footer(QWidget):
         self.save.setVisible(writes)
         if opened is not None:
             self._show_save(document, opened)
+
+    def _on_saves(self) -> None:
+        if isalive(self):
+            self.update_from()
 
     def _show_save(self, document: AnnotationDocument | None, opened: OpenSection) -> None:
         alone = opened.section.store is None

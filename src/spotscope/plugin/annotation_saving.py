@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psygnal import Signal
+
 from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ class Saves:
     annotating
         Whose annotations.
     workspace
-        Its `changed` tells `annotations` when a save begins and when it ends.
+        Whose sections.
     """
+
+    changed = Signal()
+    """A save has begun or ended; nothing has to be drawn anew for it."""
 
     def __init__(self, annotating: Annotating, workspace: Workspace) -> None:
         self._annotating = annotating
@@ -70,7 +75,7 @@ class Saves:
             raise SpotScopeError("These annotations are being saved; wait until that is done.")
         save = Save(opened, Saving(opened.section, document))
         self._under_way.add(opened.key)
-        self._workspace.tell("annotations")
+        self.changed.emit()
         return save
 
     def end(self, save: Save, *, written: bool) -> None:
@@ -78,4 +83,4 @@ class Saves:
         self._under_way.discard(save.opened.key)
         if written:
             save.saving.finish()
-        self._workspace.tell("annotations")
+        self.changed.emit()
