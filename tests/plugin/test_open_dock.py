@@ -131,3 +131,14 @@ def test_the_preview_draws_spots_in_their_places(qtbot):
     assert white(75, 10)
     assert white(85, 10)
     assert white(10, 75 % 50)
+
+
+def test_a_section_that_was_opened_is_recent_at_once(dock, viewer, fresh):
+    from spotscope.plugin.script import show_section
+
+    dock.show()
+    assert not dock.start.recent.isEnabled()
+    show_section(viewer, fresh)
+    assert dock.start.recent.isEnabled()
+    dock.start._fill_recent()
+    assert [action.text() for action in dock.start._menu.actions()] == ["C2.zarr"]

@@ -191,3 +191,14 @@ def test_an_error_is_said_in_place(qtbot, dock, monkeypatch):
     dock.ask((400.0, 500.0))
     answered(qtbot, dock)
     assert "beside the slide" in dock.message.text
+
+
+def test_a_chosen_spot_keeps_the_colours_of_its_tissue(qtbot, dock, viewer):
+    click(viewer, (800.0, 1000.0))
+    answered(qtbot, dock)
+    icon = dock.list.item(0).icon()
+    size = icon.availableSizes()[0]
+    plain, chosen = (
+        icon.pixmap(size, mode).toImage() for mode in (icon.Mode.Normal, icon.Mode.Selected)
+    )
+    assert plain == chosen

@@ -278,9 +278,10 @@ class RetrieveDock(Dock):
         self.here.setText(said_here(section, answer))
         self.used.setText(said_used(answer))
         for one in answer.neighbours[:PICTURES]:
-            item = QListWidgetItem(
-                QIcon(self._pixmap(one.patch, one.measured)), said_of(one, answer)
-            )
+            picture = self._pixmap(one.patch, one.measured)
+            icon = QIcon(picture)
+            icon.addPixmap(picture, QIcon.Mode.Selected)  # or tissue that is chosen turns blue
+            item = QListWidgetItem(icon, said_of(one, answer))
             item.setData(Qt.ItemDataRole.UserRole, one)
             item.setToolTip(
                 "Double-click to see it on its slide"

@@ -43,9 +43,8 @@ def show_section(viewer: ViewerModel, opened: OpenSection) -> OpenSection:
     """Show a section that was loaded before, perhaps in another thread."""
     from spotscope.plugin.recent import remember
 
-    shown = workspace_of(viewer).add(opened)
-    remember(shown.path)
-    return shown
+    remember(opened.path)  # first, so that who hears of the section finds it among the recent
+    return workspace_of(viewer).add(opened)
 
 
 def show_gene(viewer: ViewerModel, gene: str, view: View | None = None) -> None:

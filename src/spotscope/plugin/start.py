@@ -8,8 +8,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QMenu, QPushButton, QVBoxLayout, QWidget
 
+from spotscope.plugin.drawing import workspace_of
 from spotscope.plugin.recent import recent
 from spotscope.plugin.running import Job, JobBar
 from spotscope.plugin.widgets import Message, wrapped
@@ -51,6 +53,7 @@ class StartPanel(QWidget):
         self._menu.aboutToShow.connect(self._fill_recent)
         self._menu.setToolTipsVisible(True)
         self.recent.setMenu(self._menu)
+        workspace_of(viewer).changed.connect(self._on_workspace)
         layout = QVBoxLayout(self)
         layout.addWidget(wrapped(sentence))
         for button in (self.open, self.sample, self.recent):
@@ -64,6 +67,13 @@ class StartPanel(QWidget):
     def showEvent(self, event: Any) -> None:
         """Say whether there is anything recent."""
         super().showEvent(event)
+        self._say_recent()
+
+    def _on_workspace(self, what: frozenset[str]) -> None:
+        if isalive(self) and "sections" in what:
+            self._say_recent()
+
+    def _say_recent(self) -> None:
         known = bool(recent())
         self.recent.setEnabled(known)
         self.recent.setToolTip("" if known else "Nothing was opened yet.")
