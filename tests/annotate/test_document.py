@@ -161,7 +161,7 @@ def test_labels_follow_their_barcodes_when_the_spots_are_others(tmp_path: Path) 
         second = AnnotationDocument(barcodes, CENTRES[kept], tmp_path / "journal.jsonl", "A")
         marked = {b for b, v in zip(barcodes, second.labels(), strict=True) if v == "tumour"}
         assert marked == {"0x0", "5x0"}
-        assert second.next_redo == "Mark 1 spots as stroma"
+        assert second.next_redo == "Mark 1 spot as stroma"
         second.close()
     assert (tmp_path / "journal.jsonl.old").exists()
 

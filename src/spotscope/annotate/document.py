@@ -155,7 +155,8 @@ class AnnotationDocument:
         Taking the class off also takes the label that the section was imported with.
         """
         chosen = np.unique(np.fromiter(spots, dtype=np.int64))
-        title = f"Mark {len(chosen)} spots as {subtype}" if subtype else "Erase"
+        many = "1 spot" if len(chosen) == 1 else f"{len(chosen)} spots"
+        title = f"Mark {many} as {subtype}" if subtype else "Erase"
         changes = self._relabel(chosen, subtype) if subtype else self._cleared(chosen)
         grown = self._grown([subtype] if subtype else [])
         self._make(title, relabels=changes, classes=grown, group=group)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from spotscope.data.readers.base import label_of
 from spotscope.errors import SpotScopeError
 from spotscope.files import written_beside
 
@@ -60,11 +61,7 @@ def read_labels(path: Path, barcodes: Sequence[str]) -> dict[str, str | None]:
         values = table[columns.get("label", table.columns[1])]
     else:
         raise _no_labels(name)
-    unlabelled = {"", "undetermined", "nan", "na"}
-    return {
-        key: (value.strip() if value.strip().lower() not in unlabelled else None)
-        for key, value in zip(keys, values, strict=True)
-    }
+    return {key: label_of(value) for key, value in zip(keys, values, strict=True)}
 
 
 def write_labels(labels: Mapping[str, str | None], path: Path, category: str = "subtype") -> None:

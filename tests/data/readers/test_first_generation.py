@@ -72,10 +72,11 @@ def test_labels_join_on_rounded_array_positions(folder):
     path = folder / "labels" / "B7.tsv"
     labels = pd.read_csv(path, sep="\t").iloc[::-1]
     labels.loc[labels.index[0], ["x", "y"]] = np.nan
+    labels.loc[labels.index[1], "label"] = "undetermined"
     labels.to_csv(path, sep="\t", index=False)
     preview = preview_source(folder / "counts" / "B7.tsv.gz")
     assert preview.labels == ["fat", "tumour"]
-    assert "1 of 30 spots have no label in 'B7.tsv'." in preview.warnings
+    assert "2 of 30 spots have no label in 'B7.tsv'." in preview.warnings
 
 
 def test_spots_that_are_not_selected_are_left_out(folder):
@@ -178,7 +179,7 @@ def test_real_sections_are_read(shared_data):
     a1 = preview_source(shared_data / "her2st" / "counts" / "A1.tsv.gz", full_width_px=6954)
     assert a1.image.name == "A1_2000px.png"
     assert a1.n_spots == 346
-    assert len(a1.labels) == 6
+    assert len(a1.labels) == 5  # "undetermined" is none
     assert a1.mpp_um == pytest.approx(3.185, abs=5e-4)
     mob = preview_source(shared_data / "visium" / "mob-st" / "MOB1.tsv")
     assert (mob.n_spots, mob.n_genes, mob.mpp_sources[0].name) == (

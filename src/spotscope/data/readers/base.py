@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SCANNED = (".tif", ".tiff", ".btf", ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".svslide")
 IMAGE_SUFFIXES = (*_SCANNED, ".jpg", ".jpeg", ".png", ".zarr")
+_NO_LABEL = ("", "undetermined", "nan", "na")
 
 
 @dataclass
@@ -212,11 +213,17 @@ def read_labels(path: Path, barcodes: Sequence[str], notes: list[str]) -> list[s
     places = match_names(list(barcodes), list(first), "the counts", path.name)
     rows = list(first.values())
     values = labels.where(labels.notna(), None).tolist()
-    found = [values[rows[place]] if place >= 0 else None for place in places]
-    without = sum(label is None or not str(label).strip() for label in found)
+    found = [label_of(values[rows[place]]) if place >= 0 else None for place in places]
+    without = found.count(None)
     if without:
         notes.append(f"{without} of {len(found)} spots have no label in '{path.name}'.")
-    return [None if label is None else str(label).strip() for label in found]
+    return found
+
+
+def label_of(value: object) -> str | None:
+    """Return what a cell of a table of labels says; None where it says that there is no label."""
+    stated = "" if value is None else str(value).strip()
+    return stated if stated.lower() not in _NO_LABEL else None
 
 
 def find_image(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
