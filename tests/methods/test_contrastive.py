@@ -225,6 +225,7 @@ def test_the_training_is_told_every_setting(
 
     monkeypatch.setattr("spotscope.training.engine.train", catch)
     own = {"epochs": 7, "batch_size": 33, "learning_rate": 0.02, "weight_decay": 0.3}
+    own |= {"accumulate": 3, "precision": "bfloat16"}
     settings = {**_settings(), **own, "patience": 4, "seed": 9}
     encoder = small_network if patches else "stain"
     with pytest.raises(Cancelled):

@@ -50,6 +50,9 @@ class ContrastiveSettings(MethodSettings):
     )
     epochs: int = Field(4, ge=1, title="Epochs", description="Passes over the training spots.")
     batch_size: int = Field(256, ge=2, title="Batch", description="Spots compared at a time.")
+    accumulate: int = Field(
+        1, ge=1, title="Batches a step", description="Batches whose gradients are added up."
+    )
     learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="Of AdamW.")
     weight_decay: float = Field(1e-3, ge=0, title="Weight decay", description="Of AdamW.")
     patience: int | None = Field(
@@ -82,6 +85,9 @@ class ContrastiveSettings(MethodSettings):
         0.1, gt=0, title="Softness", description="Temperature of the softmax weights."
     )
     device: str = Field("auto", title="Device", description="auto, cpu, cuda or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", title="Precision", description="Of the training; auto: bfloat16 on a GPU that can."
+    )
     paper_compat: bool = Field(
         False, title="As published", description="Where paper and good sense differ, the paper."
     )
@@ -182,12 +188,14 @@ class ContrastiveMethod(Method):
             TrainingSettings(
                 epochs=settings.epochs,
                 batch_size=min(settings.batch_size, cohort.n_spots),
+                accumulate=settings.accumulate,
                 learning_rate=settings.learning_rate,
                 weight_decay=settings.weight_decay,
                 patience=settings.patience,
                 augmentation=Augmentation() if settings.augment and shown.patches else None,
                 seed=settings.seed,
                 device=settings.device,
+                precision=settings.precision,
             ),
             validation=checks,
             folder=folder,
