@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from spotscope.data.section import Section
     from spotscope.encoders.base import Encoder
 
+
+# Triton and Mesa, which draws windows here, each bring an LLVM; a process with both crashes.
+sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 # A file goes to one process whole, so that one of these begun last would keep the others waiting.
 LONG = ("tutorials/test_annotate.py", "test_layers.py", "training/test_imports.py")
