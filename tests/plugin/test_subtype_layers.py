@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from spotscope.annotate.learnt import UNSURE
 from spotscope.errors import SpotScopeError
@@ -31,13 +32,16 @@ def workspace(viewer, fresh, add_subtypes):
 def test_the_map_lies_on_the_slide_in_the_colours_of_the_classes(viewer, workspace, tissue_masks):
     layer = find(viewer.layers, workspace.section, "subtypes")
     assert shown(viewer) == {"slide", "subtypes"}
-    assert tuple(layer.scale) == (50.0, 50.0)
-    assert tuple(layer.translate) == (24.0, 24.0)
-    inside, dense = tissue_masks
-    assert (layer.data[~inside] == 0).all()
-    # One cell in the middle of each kind of tissue.
-    cell = tuple(np.argwhere(dense & inside)[len(np.argwhere(dense & inside)) // 2])
-    assert layer.data[cell] == 1 + CLASSES.index("invasive cancer")
+    # Four pixels along each side of a cell, so that the map ends where the tissue does.
+    assert tuple(layer.scale) == (12.5, 12.5)
+    assert tuple(layer.translate) == (5.25, 5.25)
+    inside = np.kron(tissue_masks[0], np.ones((4, 4), bool))
+    assert (layer.data > 0).sum() == pytest.approx(inside.sum(), rel=0.05)
+    assert not layer.data[~ndimage.binary_dilation(inside, iterations=4)].any()
+    # A cell in the middle of the dense tissue.
+    dense = np.argwhere(tissue_masks[1] & tissue_masks[0])
+    row, col = 4 * dense[len(dense) // 2] + 1
+    assert layer.data[row, col] == 1 + CLASSES.index("invasive cancer")
     palette = workspace.palette(CLASSES)
     drawn = layer.colormap.map(np.array([0, 1, 2, 3]))
     np.testing.assert_allclose(drawn[0], 0, atol=1e-6)

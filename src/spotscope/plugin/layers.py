@@ -110,7 +110,8 @@ def spots_layer(opened: OpenSection, role: Role = "spots") -> LayerDataTuple:
 
 def prediction_layer(opened: OpenSection, run: Run) -> LayerDataTuple:
     """Return the map of a run's first gene, to be recoloured."""
-    outline = opened.outline(run)
+    assert run.grid is not None
+    outline = opened.outline(run.id, run.grid)
     return (
         outline.image(opened.predicted_map(run, run.genes[0])),
         {
@@ -191,7 +192,8 @@ def show_prediction(
     layer: Image, opened: OpenSection, run: Run, gene: str, limits: tuple[float, float]
 ) -> None:
     """Show a run's map of a gene, in place."""
-    outline = opened.outline(run)
+    assert run.grid is not None
+    outline = opened.outline(run.id, run.grid)
     picture = outline.image(opened.predicted_map(run, gene))
     scale = (outline.step_px * opened.mpp_um,) * 2
     translate = tuple(value * opened.mpp_um for value in outline.origin_px)

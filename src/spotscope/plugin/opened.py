@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_matrix
     from scipy.spatial import cKDTree
 
+    from spotscope.data.places import Grid
     from spotscope.data.runs import Run, Where
     from spotscope.data.section import Section
     from spotscope.data.subtype_runs import SubtypeRun
@@ -162,16 +163,15 @@ class OpenSection:
         if self.section.has_spots:
             _ = (self._expression, self._place_of, self.genes, self.raster, self.subtypes)
         for run in self.runs:
-            if run.has_grid:
-                self.outline(run)
+            if run.grid is not None:
+                self.outline(run.id, run.grid)
         return self
 
-    def outline(self, run: Run) -> Outline:
-        """Return how the map of a run is drawn, the same for all its genes."""
-        found = self._outlines.get(run.id)
+    def outline(self, run_id: str, grid: Grid) -> Outline:
+        """Return how the map of a run is drawn, the same for all that it tells."""
+        found = self._outlines.get(run_id)
         if found is None:
-            assert run.grid is not None
-            found = self._outlines[run.id] = Outline.of(self.section.slide, run.grid)
+            found = self._outlines[run_id] = Outline.of(self.section.slide, grid)
         return found
 
     def read_runs(self) -> None:

@@ -65,3 +65,7 @@ class Outline:
         """Lay a (rows, cols) map of the grid out as the finer picture, NaN off tissue."""
         table = np.append(np.asarray(values, np.float32).ravel(), np.float32(np.nan))
         return np.take(table, self.cell_of, mode="clip")
+
+    def labels(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Lay (rows, cols) labels of the grid out as the finer picture, 0 off tissue."""
+        return np.take(np.append(values.ravel(), np.uint8(0)), self.cell_of, mode="clip")

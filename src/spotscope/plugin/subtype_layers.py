@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def subtype_layer(opened: OpenSection, told: Told) -> LayerDataTuple:
     """Return the map of a run on a grid, as labels; 0 is off tissue."""
     assert told.on_grid is not None
-    grid = told.on_grid.grid
-    about = picture_frame(opened, grid.origin_px, grid.stride_px)
+    outline = opened.outline(told.run.id, told.on_grid.grid)
+    about = picture_frame(opened, outline.origin_px, outline.step_px)
     about.pop("interpolation2d")  # labels are never blended
     return (
-        told.on_grid.labels(),
+        outline.labels(told.on_grid.labels()),
         {
             **about,
             "name": f"{opened.name} subtype map",
@@ -40,9 +40,9 @@ def subtype_layer(opened: OpenSection, told: Told) -> LayerDataTuple:
 def show_subtypes(layer: Labels, opened: OpenSection, told: Told, opacity: float) -> None:
     """Show a run's map on its layer, in place."""
     assert told.on_grid is not None
-    grid = told.on_grid.grid
-    scale = (grid.stride_px * opened.mpp_um,) * 2
-    translate = tuple(value * opened.mpp_um for value in grid.origin_px)
+    outline = opened.outline(told.run.id, told.on_grid.grid)
+    scale = (outline.step_px * opened.mpp_um,) * 2
+    translate = tuple(value * opened.mpp_um for value in outline.origin_px)
     if not np.allclose(layer.scale, scale) or not np.allclose(layer.translate, translate):
         layer.scale, layer.translate = scale, translate
     wanted = _label_colours(told)
@@ -50,7 +50,7 @@ def show_subtypes(layer: Labels, opened: OpenSection, told: Told, opacity: float
         layer.colormap = wanted
     if list(layer.features.get("subtype", ())) != list(_names(told)["subtype"]):
         layer.features = _names(told)
-    picture = told.on_grid.labels()
+    picture = outline.labels(told.on_grid.labels())
     if layer.data.shape != picture.shape or not np.array_equal(layer.data, picture):
         layer.data = picture
     layer.opacity = opacity
