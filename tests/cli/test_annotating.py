@@ -97,7 +97,7 @@ def test_a_slide_without_a_store_keeps_its_annotations_beside_it(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("import", "no.geojson", "--section", "{store}"), "cannot be read"),
+        (("import", "no.geojson", "--section", "{store}"), "check the name"),
         (("import", "{drawing}", "--section", "no.zarr"), "There is no 'no.zarr'"),
         (("export", "--section", "{store}", "--format", "csv", "--out", "x"), "No spot of"),
         (("export", "--section", "{store}", "--format", "geojson", "--out", "x"), "Nothing is"),

@@ -135,6 +135,8 @@ def recognise(file: Path) -> Kind:
     file = Path(file)
     try:
         content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise SpotScopeError(f"There is no '{file}'; check the name.") from error
     except OSError as error:
         raise SpotScopeError(f"'{file}' cannot be read ({error.strerror}).") from error
     try:
