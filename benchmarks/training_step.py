@@ -38,14 +38,15 @@ SIDE = 6000  # pixels of the slide that the plain recipe crops from
 
 
 class Timed(ContrastiveModel):
-    """Notes when each step begins."""
+    """Notes when each step of the training begins, and not what measures its memory."""
 
     def __init__(self, *parts: torch.nn.Module) -> None:
         super().__init__(*parts)
         self.begun: list[float] = []
 
     def step(self, batch: Batch) -> StepResult:
-        self.begun.append(now())
+        if self.training:
+            self.begun.append(now())
         return super().step(batch)
 
 
