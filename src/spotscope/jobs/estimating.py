@@ -25,7 +25,6 @@ _LATENT_START_SECONDS = 5.0  # scvi-tools itself
 _LATENT_SECONDS, _LATENT_GENE_SECONDS = 1.0e-4, 1.5e-7  # scVI, a spot and epoch, on two cores
 _LABEL_EPOCH = 2.0  # scANVI's passes with the labels, in passes of scVI
 _TIMED_PATCHES = 4  # through a network that is trained
-_BACKWARD = 1.4  # memory of a step beside what is held for the way back; 1.25 to 1.6 measured
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _step_cost(network: Any, patch_px: int, settings: Any, n_spots: int) -> tupl
     weights = sum(each.numel() * each.element_size() for each in network.parameters())
     # The weights, their gradients and the two moments of the optimiser.
     room = room_bytes() if device == "cpu" else math.inf  # a larger batch is taken in parts
-    return seconds, min(_BACKWARD * held * batch, room) + 4.0 * weights
+    return seconds, min(held * batch, room) + 4.0 * weights
 
 
 def _surroundings(places: Places, method: Method) -> int:

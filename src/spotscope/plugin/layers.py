@@ -111,7 +111,7 @@ def spots_layer(opened: OpenSection, role: Role = "spots") -> LayerDataTuple:
 def prediction_layer(opened: OpenSection, run: Run) -> LayerDataTuple:
     """Return the map of a run's first gene, to be recoloured."""
     assert run.grid is not None
-    outline = opened.outline(run.id, run.grid)
+    outline = opened.outline(run.grid)
     return (
         outline.image(opened.predicted_map(run, run.genes[0])),
         {
@@ -193,7 +193,7 @@ def show_prediction(
 ) -> None:
     """Show a run's map of a gene, in place."""
     assert run.grid is not None
-    outline = opened.outline(run.id, run.grid)
+    outline = opened.outline(run.grid)
     picture = outline.image(opened.predicted_map(run, gene))
     scale = (outline.step_px * opened.mpp_um,) * 2
     translate = tuple(value * opened.mpp_um for value in outline.origin_px)

@@ -44,7 +44,7 @@ class OpenSection:
         self.subtype_runs: list[SubtypeRun] = []
         self._shown_labels: tuple[list[str], NDArray[np.intp]] | None = None
         self._lock = threading.Lock()
-        self._outlines: dict[str, Outline] = {}
+        self._outlines: dict[tuple[object, ...], Outline] = {}
         self._kept: OrderedDict[tuple[str, ...], NDArray[np.float32]] = OrderedDict()
         self.read_runs()
         self.read_subtype_runs()
@@ -164,14 +164,15 @@ class OpenSection:
             _ = (self._expression, self._place_of, self.genes, self.raster, self.subtypes)
         for run in self.runs:
             if run.grid is not None:
-                self.outline(run.id, run.grid)
+                self.outline(run.grid)
         return self
 
-    def outline(self, run_id: str, grid: Grid) -> Outline:
-        """Return how the map of a run is drawn, the same for all that it tells."""
-        found = self._outlines.get(run_id)
+    def outline(self, grid: Grid) -> Outline:
+        """Return how maps on a grid are drawn, the same for all genes and runs on it."""
+        key = (grid.origin_px, grid.stride_px, grid.shape, hash(grid.mask.tobytes()))
+        found = self._outlines.get(key)
         if found is None:
-            found = self._outlines[run_id] = Outline.of(self.section.slide, grid)
+            found = self._outlines[key] = Outline.of(self.section.slide, grid)
         return found
 
     def read_runs(self) -> None:

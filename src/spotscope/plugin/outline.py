@@ -31,11 +31,14 @@ class Outline:
         Level-0 row, col of the centre of pixel (0, 0).
     step_px
         Level-0 pixels per pixel of the picture.
+    n_cells
+        How many cells the grid has.
     """
 
     cell_of: NDArray[np.int32]
     origin_px: tuple[float, float]
     step_px: float
+    n_cells: int
 
     @classmethod
     def of(cls, slide: Slide, grid: Grid) -> Outline:
@@ -59,7 +62,7 @@ class Outline:
         away, (row, col) = distance_transform_edt(~has_value, return_indices=True)
         shown = tissue & (away <= _REACH * finer)
         cell_of = np.where(shown, (row // finer) * cols + col // finer, rows * cols)
-        return cls(cell_of.astype(np.int32), origin, step)
+        return cls(cell_of.astype(np.int32), origin, step, rows * cols)
 
     def image(self, values: NDArray) -> NDArray[np.float32]:
         """Lay a (rows, cols) map of the grid out as the finer picture, NaN off tissue."""
@@ -69,3 +72,11 @@ class Outline:
     def labels(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Lay (rows, cols) labels of the grid out as the finer picture, 0 off tissue."""
         return np.take(np.append(values.ravel(), np.uint8(0)), self.cell_of, mode="clip")
+
+    def cell_at(self, place_px: tuple[float, float]) -> int | None:
+        """Return the cell that is shown at a place (row, col) in level-0 pixels, if one is."""
+        pixel = np.rint((np.asarray(place_px) - self.origin_px) / self.step_px).astype(int)
+        if (pixel < 0).any() or (pixel >= self.cell_of.shape).any():
+            return None
+        cell = int(self.cell_of[tuple(pixel)])
+        return cell if cell < self.n_cells else None

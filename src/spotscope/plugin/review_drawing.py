@@ -144,7 +144,9 @@ class ReviewDrawing:
             row, col = (value / section.mpp_um for value in place)
             told = self._workspace.subtypes.told()
             if told is not None:
-                said = told.say_at((row, col), section.spot_at((row, col)))
+                on_grid = told.on_grid
+                cell = section.outline(on_grid.grid).cell_at((row, col)) if on_grid else None
+                said = told.say_at(cell, section.spot_at((row, col)))
         self._point(said)
 
     def _point(self, said: str | None) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def subtype_layer(opened: OpenSection, told: Told) -> LayerDataTuple:
     """Return the map of a run on a grid, as labels; 0 is off tissue."""
     assert told.on_grid is not None
-    outline = opened.outline(told.run.id, told.on_grid.grid)
+    outline = opened.outline(told.on_grid.grid)
     about = picture_frame(opened, outline.origin_px, outline.step_px)
     about.pop("interpolation2d")  # labels are never blended
     return (
@@ -40,7 +40,7 @@ def subtype_layer(opened: OpenSection, told: Told) -> LayerDataTuple:
 def show_subtypes(layer: Labels, opened: OpenSection, told: Told, opacity: float) -> None:
     """Show a run's map on its layer, in place."""
     assert told.on_grid is not None
-    outline = opened.outline(told.run.id, told.on_grid.grid)
+    outline = opened.outline(told.on_grid.grid)
     scale = (outline.step_px * opened.mpp_um,) * 2
     translate = tuple(value * opened.mpp_um for value in outline.origin_px)
     if not np.allclose(layer.scale, scale) or not np.allclose(layer.translate, translate):

@@ -124,14 +124,10 @@ class Told:
             rows.append((name, self.palette.get(name, colours.UNKNOWN_COLOUR), spots, area))
         return rows
 
-    def say_at(self, place_px: tuple[float, float], spot: int | None) -> str | None:
-        """Say what is told at a place (row, col) over which `spot` lies; None off the map."""
-        if self.on_grid is not None:
-            grid = self.on_grid.grid
-            cell = np.rint((np.asarray(place_px) - grid.origin_px) / grid.stride_px).astype(int)
-            inside = (cell >= 0).all() and (cell < grid.shape).all()
-            if inside and grid.mask[tuple(cell)]:
-                return self.on_grid.say(int(self._numbers[tuple(cell)]))
+    def say_at(self, cell: int | None, spot: int | None) -> str | None:
+        """Say what is told in a cell of the grid, or else on a spot; None where it is neither."""
+        if self.on_grid is not None and cell is not None:
+            return self.on_grid.say(int(self._numbers.flat[cell]))
         if self.on_spots is not None and spot is not None:
             return self.on_spots.say(spot)
         return None
