@@ -8,11 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from psygnal import Signal
 
 from spotscope.annotate.edits import Edit, Relabel, by_spot, relabels
-from spotscope.annotate.history import History
-from spotscope.annotate.journal import Journal
+from spotscope.annotate.journalled import JournalledState
 from spotscope.annotate.regions import (
     Border,
     Overlap,
@@ -21,10 +19,8 @@ from spotscope.annotate.regions import (
     spot_tree,
     spots_in_regions,
 )
-from spotscope.annotate.reopening import reopen
 from spotscope.annotate.state import IMPORTED, State
 from spotscope.annotate.vocabulary import Vocabulary, class_of_import
-from spotscope.errors import SpotScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from shapely import STRtree
 
 
-class AnnotationDocument:
+class AnnotationDocument(JournalledState):
     """Annotations of one section with undo and redo without limit, journalled edit by edit.
 
     Parameters
@@ -54,8 +50,6 @@ class AnnotationDocument:
         Key of the save that put this into the store; None when there was none.
     """
 
-    changed = Signal()
-
     def __init__(
         self,
         barcodes: Sequence[str],
@@ -69,20 +63,10 @@ class AnnotationDocument:
         diameter_px: float = 0.0,
         saved: str | None = None,
     ) -> None:
-        self.barcodes = [str(b) for b in barcodes]
+        stored = State.of(len(barcodes), labels or {}, vocabulary or Vocabulary(), regions)
+        super().__init__(barcodes, stored, journal, annotator, saved)
         self.centres_px = np.asarray(centres_px, dtype=np.float64).reshape(-1, 2)
-        self.annotator = annotator
         self.diameter_px = diameter_px
-        self.notes: list[str] = []
-        # What was there before the first edit stays as it is, for the journal's first line.
-        stored = State.of(len(self.barcodes), labels or {}, vocabulary or Vocabulary(), regions)
-        self._base, self._base_saved = stored, saved
-        self._state = stored.copy()
-        self._history = History()
-        self._saved = saved
-        self._journal = Journal(journal, self._header) if journal is not None else None
-        if self._journal is not None:
-            self._open(self._journal, stored)
 
     # -- what it holds
 
@@ -100,26 +84,6 @@ class AnnotationDocument:
     def annotators(self) -> list[str]:
         """Everyone who has labelled a spot or drawn a region, and the one who edits."""
         return list(dict.fromkeys([*self._state.annotators, self.annotator]))
-
-    @property
-    def journal(self) -> Path | None:
-        """Where edits go; None when they stay in memory."""
-        return self._journal.path if self._journal is not None else None
-
-    @property
-    def unsaved(self) -> int:
-        """Steps since the last save to the store; a step that was undone since then counts too."""
-        return self._history.unsaved
-
-    @property
-    def read_only(self) -> bool:
-        """Whether another window is writing these annotations."""
-        return self._journal is not None and self._journal.read_only
-
-    @property
-    def trouble(self) -> str | None:
-        """One sentence while edits wait for the disk, else None."""
-        return self._journal.trouble if self._journal is not None else None
 
     def labels(self, annotator: str | None = None) -> NDArray[np.object_]:
         """Return the class name of each spot, or None, as one annotator sees it."""
@@ -285,85 +249,11 @@ class AnnotationDocument:
             classes=(self.vocabulary, renamed),
         )
 
-    # -- undo and redo
-
-    @property
-    def next_undo(self) -> str | None:
-        """What undo would take back, or None."""
-        return self._history.done[-1].title if self._history.done else None
-
-    @property
-    def next_redo(self) -> str | None:
-        """What redo would do again, or None."""
-        return self._history.undone[-1].title if self._history.undone else None
-
-    def undo(self) -> bool:
-        """Take the last step back; return whether there was one."""
-        return self._travel("undo")
-
-    def redo(self) -> bool:
-        """Do the step again that was taken back last; return whether there was one."""
-        return self._travel("redo")
-
-    def flush(self) -> bool:
-        """Write edits that wait for the disk; return whether all are written."""
-        return self._journal.flush() if self._journal is not None else True
-
-    def close(self) -> None:
-        """Write what waits and let another window write."""
-        if self._journal is not None:
-            self._journal.close()
-
-    # -- saving, for `annotate/saving.py`
-
-    def begin_saving(self, key: str) -> State:
-        """Note in the journal that what there is now is about to be saved under `key`.
-
-        Returns
-        -------
-        What there is now; later edits leave it alone.
-        """
-        self._refuse_when_read_only()
-        if self._journal is not None:
-            self._journal.append({"save": key})
-        self._history.begin_saving(key)
-        return self._state.copy()
-
-    def end_saving(self, key: str) -> None:
-        """Take note that the save under `key` is in the store."""
-        self._history.end_saving(key)
-        self._saved = key
-
     # -- inside
 
     @cached_property
     def _tree(self) -> STRtree:
         return spot_tree(self.centres_px)
-
-    def _header(self) -> dict[str, Any]:
-        return {
-            "barcodes": self.barcodes,
-            "base": self._base.to_json(),
-            "saved": self._base_saved,
-        }
-
-    def _open(self, journal: Journal, stored: State) -> None:
-        header, entries = journal.read()
-        if header is None:
-            return
-        found = reopen(header, entries, stored, self._saved, self.barcodes, self.annotator)
-        self._base, self._base_saved = found.base, found.base_saved
-        self._state, self._history = found.state, found.history
-        self.notes += found.notes
-        if self.read_only:
-            return
-        if found.begin_again:
-            journal.begin_again(found.history.entries(self._saved if found.known else None))
-        if found.taken is not None:
-            self._do(found.taken)
-        if not found.known:
-            self.begin_saving(str(self._saved))
-            self.end_saving(str(self._saved))
 
     def _relabel(
         self,
@@ -399,25 +289,3 @@ class AnnotationDocument:
             edit = replace(edit, group=group)
         if not edit.empty:
             self._do(edit)
-
-    def _do(self, edit: Edit) -> None:
-        self._state.apply(edit)
-        self._history.push(edit)
-        self._write({"edit": edit.to_json()})
-
-    def _travel(self, direction: str) -> bool:
-        if self.read_only or not self._history.step(direction, self._state):
-            return False
-        self._write({direction: True})
-        return True
-
-    def _refuse_when_read_only(self) -> None:
-        if self.read_only:
-            raise SpotScopeError(
-                "Another window is annotating this section; close it there to write here."
-            )
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        if self._journal is not None:
-            self._journal.append(entry)
-        self.changed.emit()
