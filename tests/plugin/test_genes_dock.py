@@ -85,6 +85,8 @@ def test_the_colour_bar_names_gene_view_and_unit(dock, viewer):
     assert dock.bar._ends == ("too low", "too high")
     show_gene(viewer, "ERBB2", "measured")
     assert dock.bar.toolTip().startswith("ERBB2 · measured, log1p CP10k: ")
+    show_gene(viewer, "ERBB2", "predicted")
+    assert dock.bar.toolTip().startswith("ERBB2 · map predicted, spots measured, log1p CP10k: ")
 
 
 def test_the_slider_sets_the_percentiles_of_the_gene(dock, viewer):

@@ -266,7 +266,7 @@ class GenesDock(Dock):
             title, ends = f"{workspace.gene} · predicted − measured", ("too low", "too high")
         else:
             strip = colours.expression_map().map(steps)
-            title, ends = f"{workspace.gene} · {workspace.view}", ("", "")
+            title, ends = f"{workspace.gene} · {self._shown()}", ("", "")
         self.bar.show_scale(title, colours.UNIT, limits, strip, ends)
         low, high = workspace.percentiles
         before = self.slider.blockSignals(True)
@@ -276,6 +276,14 @@ class GenesDock(Dock):
             self.range_said.setText(f"± {number(high)}th percentile of the error")
         else:
             self.range_said.setText(f"Percentiles {number(low)} to {number(high)}")
+
+    def _shown(self) -> str:
+        """Name what the colours stand for: beside a map the spots keep what was measured."""
+        section, run, gene = self.workspace.section, self.workspace.run, self.workspace.gene
+        mapped = self.workspace.view == "predicted" and run is not None and run.has_grid
+        if mapped and section is not None and section.n_spots and gene and section.measures(gene):
+            return "map predicted, spots measured"
+        return self.workspace.view
 
     def _show_legend(self) -> None:
         section = self.workspace.section
